@@ -1,0 +1,184 @@
+"""Prepared data: one folder that every later stage reads instead of the raw files (pixels excepted).
+
+``data.json``, ``images.parquet``, ``instances.parquet``, ``coco.json`` (training tiles), ``rejected.csv``,
+and ``hidden_truth.json`` if the raw folder had one.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmap_ml.data.disk import MEBIBYTE, FreeBytes, free_bytes, full_disk_as_input_error, require_free
+from hubmap_ml.data.hubmap2023 import Converted
+from hubmap_ml.data.pools import select_pool
+from hubmap_ml.data.rejected import write_rejected
+from hubmap_ml.data.synthetic import HIDDEN_TRUTH
+from hubmap_ml.instances import Annotations, Category, Images, read_annotations, write_annotations, write_coco
+from hubmap_ml.spec import InputError
+
+SCHEMA = 1
+DATA, COCO, REJECTED = "data.json", "coco.json", "rejected.csv"
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedData:
+    """An open folder of prepared data.
+
+    Attributes:
+        folder: where it lies.
+        raw: the raw folder; file names of images are relative to it.
+        categories: what labels count through.
+        digest: SHA-256 over what matters of the raw files, see ``content_digest``. Folds are not in it.
+        images: M rows, training and test tiles, with folds.
+        annotations: of the same M images; test tiles and unlabelled ones have none.
+        rejected_count: records that the conversion left out (listed in rejected.csv).
+    """
+
+    folder: Path
+    raw: Path
+    categories: tuple[Category, ...]
+    digest: str
+    images: Images
+    annotations: Annotations
+    rejected_count: int
+
+    @property
+    def hidden_truth(self) -> Path | None:
+        """COCO file with the truth of the test tiles; only generated data has one."""
+        path = self.folder / HIDDEN_TRUTH
+        return path if path.is_file() else None
+
+    def pool(self, criteria: Mapping[str, Any]) -> NDArray[np.int64]:
+        """The images that meet all criteria, in table order: see ``select_pool``."""
+        return select_pool(self.images, criteria, annotations=self.annotations)
+
+    def image_path(self, row: int) -> Path:
+        """The file of an image.
+
+        Raises:
+            InputError: the raw folder is gone.
+        """
+        if not self.raw.is_dir():
+            raise InputError(
+                f"the raw folder {self.raw} of {self.folder} is gone: bring it back or run prepare again"
+            )
+        return self.raw / str(self.images.file_names[row])
+
+    def annotations_of(self, rows: Sequence[int] | NDArray[np.int64]) -> Annotations:
+        """The annotations of some images, in the given order."""
+        return self.annotations.take_images(np.asarray(rows, np.int64))
+
+
+def write_prepared(
+    folder: Path, converted: Converted, folds: NDArray[np.int16], *, raw: Path, free: FreeBytes = free_bytes
+) -> PreparedData:
+    """Write a folder of prepared data; it appears whole or not at all.
+
+    Args:
+        folder: must not exist, or be empty.
+        folds: (M,) int16 for ``converted.images``, -1 for images in no fold.
+        raw: the raw folder that was converted.
+        free: how to ask for free bytes.
+
+    Raises:
+        InputError: the folder holds something, or the disk has no room.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} exists already: remove it or name another folder for the prepared data")
+    images = converted.images.replace(folds=np.asarray(folds, np.int16))
+    annotations = _for_all_images(converted.annotations, images)
+    words = annotations.masks.bits.words.nbytes
+    needed = 4 * words + 600 * len(annotations) + 1000 * len(images) + MEBIBYTE
+    require_free(folder, needed, what="prepared data", free=free)
+    digest = content_digest(images, annotations, converted.tile_digests)
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    with full_disk_as_input_error(folder, "prepared data"):
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
+        write_annotations(unfinished, annotations)
+        write_coco(unfinished / COCO, annotations.take_images(np.flatnonzero(images.splits == "train")))
+        write_rejected(unfinished / REJECTED, converted.rejected)
+        if (raw / HIDDEN_TRUTH).is_file():
+            shutil.copyfile(raw / HIDDEN_TRUTH, unfinished / HIDDEN_TRUTH)
+        facts = {
+            "schema": SCHEMA,
+            "raw": str(raw.resolve()),
+            "digest": digest,
+            "categories": [[category.id, category.name] for category in annotations.categories],
+            "images": len(images),
+            "annotations": len(annotations),
+            "rejected": len(converted.rejected),
+        }
+        (unfinished / DATA).write_text(json.dumps(facts, indent=1) + "\n")
+        unfinished.rename(folder)
+    return open_prepared(folder)
+
+
+def open_prepared(folder: Path) -> PreparedData:
+    """Open a folder that ``write_prepared`` wrote.
+
+    Raises:
+        InputError: it is no such folder, or of a newer layout.
+    """
+    try:
+        facts = json.loads((folder / DATA).read_text())
+        schema, raw, digest, rejected = (
+            facts["schema"],
+            Path(facts["raw"]),
+            facts["digest"],
+            int(facts["rejected"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{folder} is no folder of prepared data ({DATA} missing or damaged): run prepare"
+        ) from error
+    if schema != SCHEMA:
+        raise InputError(f"{folder} has layout {schema}, this version reads {SCHEMA}: run prepare again")
+    annotations = read_annotations(folder)
+    return PreparedData(
+        folder=folder,
+        raw=raw,
+        categories=annotations.categories,
+        digest=str(digest),
+        images=annotations.images,
+        annotations=annotations,
+        rejected_count=rejected,
+    )
+
+
+def content_digest(images: Images, annotations: Annotations, tile_digests: Sequence[str]) -> str:
+    """SHA-256 over the bytes that matter: image files, annotated pixels with their types, metadata of the
+    tiles.
+
+    Neither the place of the raw folder nor the order of its tables changes it, and folds are no part of it.
+
+    Args:
+        images: M rows.
+        annotations: of the same images.
+        tile_digests: SHA-256 of each image file, (M,).
+    """
+    rows = annotations.image_rows()
+    counts = annotations.masks.bits.to_rle(images.heights[rows], images.widths[rows])
+    records = [
+        json.dumps(["outline", images.ids[row], annotations.categories[label].name, text])
+        for row, label, text in zip(rows, annotations.labels.tolist(), counts, strict=True)
+    ]
+    for row, tile_digest in enumerate(tile_digests):
+        place = [int(value) for value in images.positions[row]]
+        meta = [images.ids[row], images.datasets[row], images.slides[row], images.splits[row], *place]
+        records.append(json.dumps(["tile", *meta, tile_digest]))
+    return hashlib.sha256("\n".join(sorted(records)).encode()).hexdigest()
+
+
+def _for_all_images(annotations: Annotations, images: Images) -> Annotations:
+    """The same annotations over a longer table, whose further images have none."""
+    more = len(images) - len(annotations.images)
+    offsets = np.concatenate([annotations.offsets, np.repeat(annotations.offsets[-1:], more)])
+    return annotations.replace(images=images, offsets=offsets)

@@ -1,0 +1,342 @@
+"""experiment.yaml: what to run, as validated data.
+
+The file says *what* (data, pools, members, thresholds, ensemble); it holds no logic and no absolute path. Who owns what
+stands in docs/design: a member's mmdet configuration owns model, pipelines, optimiser and schedule; this file and the
+platform own data, classes, initial weights, seeds and evaluation.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from hubmap_ml.spec.errors import InputError
+
+Metric = Literal["ap60", "coco_segm"]
+Criteria = dict[str, str | int | list[str | int]]
+Range = tuple[float, float]
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+RESERVED_MEMBER_NAMES = ("ensemble",)
+
+
+class Part(BaseModel):
+    """A part of the file: unknown keys are errors, values never change after loading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Folds(Part):
+    """How the images of a pool are split for cross-validation.
+
+    ``stratified`` is scikit-learn's ``StratifiedKFold(n, shuffle=True, random_state=seed)`` over the images in file
+    order, with ``by`` (a column of the images table) as its classes. Images outside ``pool`` are in no fold.
+    """
+
+    method: Literal["stratified"] = "stratified"
+    n: int = Field(default=5, ge=2, le=50)
+    by: str = "source_wsi"
+    seed: int = 42
+    pool: str = "finetune"
+
+
+class Synthetic(Part):
+    """Generated tissue in place of raw files (see ``data.synthetic``)."""
+
+    seed: int = 7
+    tile_size: int = Field(default=128, ge=64, le=4096)
+    slides: int = Field(default=4, ge=1, le=64)
+    clean_per_slide: int = Field(default=12, ge=1)
+    noisy_per_slide: int = Field(default=14, ge=1)
+    unlabelled_per_slide: int = Field(default=2, ge=0)
+    test_per_slide: int = Field(default=4, ge=1)
+
+
+class Data(Part):
+    """Raw files, the annotation types that become classes, folds and named pools of images."""
+
+    format: Literal["hubmap2023"] = "hubmap2023"
+    raw: str | None = None
+    synthetic: Synthetic | None = None
+    types: tuple[str, ...] = Field(default=("blood_vessel",), min_length=1)
+    folds: Folds = Folds()
+    pools: dict[str, Criteria] = Field(default={"pretrain": {"dataset": 2}, "finetune": {"dataset": 1}})
+    max_rejected: float = Field(default=0.01, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Data":
+        if self.raw is not None and self.synthetic is not None:
+            raise ValueError("give 'raw' or 'synthetic', not both")
+        if self.folds.pool not in self.pools:
+            raise ValueError(
+                f"folds.pool is {self.folds.pool!r}, which is no pool; pools: {', '.join(self.pools)}"
+            )
+        return self
+
+
+class Pretrain(Part):
+    """Stage 1: training on a large, noisy pool.
+
+    ``valid`` is the share of the pool that is held out to choose the best epoch: never tiles of a fold.
+    """
+
+    config: str
+    pool: str = "pretrain"
+    checkpoint: Literal["best", "last"] = "best"
+    valid: float = Field(default=0.15, gt=0, lt=0.9)
+
+
+class Finetune(Part):
+    """Stage 2: training on the clean pool, fold by fold.
+
+    ``folds`` may name some of the folds (default: all). ``checkpoint`` names what predicts: ``best`` was chosen on the
+    very tiles that it then scores, so ``last`` is the honest default.
+    """
+
+    config: str
+    pool: str = "finetune"
+    folds: tuple[int, ...] | None = None
+    checkpoint: Literal["best", "last"] = "last"
+
+
+class Predict(Part):
+    """How a member's networks look at an image, and what is kept as a candidate."""
+
+    views: tuple[Literal["none", "hflip", "vflip"], ...] = Field(default=("none",), min_length=1)
+    scales: tuple[int, ...] | None = None
+    score: float = Field(default=0.001, ge=0, lt=1)
+    dedupe_iou: float = Field(default=0.9, gt=0, le=1)
+    max_per_image: int = Field(default=1000, ge=1)
+
+    @field_validator("views")
+    @classmethod
+    def _distinct(cls, views: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(views)) != len(views):
+            raise ValueError("a view is named twice")
+        return views
+
+
+class Member(Part):
+    """One recipe: trained in one or two stages on each fold."""
+
+    kind: Literal["trained"] = "trained"
+    trainer: Literal["mmdet"] = "mmdet"
+    pretrain: Pretrain | None = None
+    finetune: Finetune
+    predict: Predict = Predict()
+
+
+def _range(value: Any) -> Any:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return (value, value)
+    return value
+
+
+class Space(Part):
+    """Ranges [low, high] that a threshold study searches; one number fixes a value."""
+
+    score: Annotated[Range, BeforeValidator(_range)] = (0.001, 0.6)
+    nms_iou: Annotated[Range, BeforeValidator(_range)] = (0.3, 0.8)
+    mask_threshold: Annotated[Range, BeforeValidator(_range)] = (0.3, 0.7)
+    min_area: Annotated[Range, BeforeValidator(_range)] = (0.0, 120.0)
+
+    @field_validator("*")
+    @classmethod
+    def _ordered(cls, value: Range) -> Range:
+        if value[0] > value[1]:
+            raise ValueError(f"the range {list(value)} runs backwards")
+        return value
+
+
+class Tune(Part):
+    """A threshold study on out-of-fold candidates."""
+
+    trials: int = Field(default=300, ge=1)
+    seed: int = 0
+    space: Space = Space()
+
+
+class Promote(Part):
+    """The gate that a member passes on its way into the ensemble."""
+
+    best: int = Field(default=5, ge=1)
+    min_score: float = Field(default=0.0, ge=0, le=1)
+
+
+class Ensemble(Part):
+    """How promoted members are fused."""
+
+    method: Literal["wbf"] = "wbf"
+    iou_threshold: float = Field(default=0.6, gt=0, lt=1)
+    skip_score: float = Field(default=0.001, ge=0, lt=1)
+    trials: int = Field(default=30, ge=1)
+
+
+class Experiment(Part):
+    """A whole experiment.yaml.
+
+    Attributes:
+        folder: where the file lies; member configurations are named relative to it. Not part of any identity.
+    """
+
+    name: str
+    metric: Metric = "ap60"
+    seed: int = 69
+    data: Data
+    members: dict[str, Member] = Field(min_length=1)
+    merge_iou: float = Field(default=0.6, gt=0, lt=1)
+    postprocess: tuple[dict[str, Any], ...] = (
+        {"score": 0.001},
+        {"nms": {"iou": 0.5, "by": "box"}},
+        {"mask_threshold": 0.5},
+        {"min_area": 0},
+        {"max_per_image": 100},
+    )
+    tune: Tune = Tune()
+    promote: Promote = Promote()
+    ensemble: Ensemble = Ensemble()
+    min_ensemble_test_score: float | None = Field(default=None, ge=0, le=1)
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("a name is a letter followed by letters, digits, '_' or '-'")
+        return name
+
+    @model_validator(mode="after")
+    def _members_fit(self) -> "Experiment":
+        for name, member in self.members.items():
+            if not _NAME.fullmatch(name) or name in RESERVED_MEMBER_NAMES:
+                raise ValueError(f"members.{name}: not a member's name (a letter, then letters, digits, '_' or '-'; "
+                                 f"not {', '.join(RESERVED_MEMBER_NAMES)})")  # fmt: skip
+            for stage in (member.pretrain, member.finetune):
+                if stage is not None and stage.pool not in self.data.pools:
+                    raise ValueError(
+                        f"members.{name}: pool {stage.pool!r} is none of {', '.join(self.data.pools)}"
+                    )
+            if member.finetune.pool != self.data.folds.pool:
+                raise ValueError(f"members.{name}.finetune.pool is {member.finetune.pool!r}, but the folds are made "
+                                 f"of {self.data.folds.pool!r}")  # fmt: skip
+            for fold in member.finetune.folds or ():
+                if not 0 <= fold < self.data.folds.n:
+                    raise ValueError(
+                        f"members.{name}.finetune.folds holds {fold}; there are 0 to {self.data.folds.n - 1}"
+                    )
+        if self.tune.space.nms_iou[1] > min(member.predict.dedupe_iou for member in self.members.values()):
+            raise ValueError(
+                "tune.space.nms_iou reaches above predict.dedupe_iou: candidates that close were not kept"
+            )
+        return self
+
+    def folds_of(self, member: str) -> tuple[int, ...]:
+        """Return the folds that a member is trained on, in order."""
+        named = self.members[member].finetune.folds
+        return tuple(range(self.data.folds.n)) if named is None else named
+
+    def member_named(self, name: str | None) -> str:
+        """Return ``name``, or the first member's where none is given.
+
+        Raises:
+            InputError: no member of that name.
+        """
+        if not name:
+            return next(iter(self.members))
+        if name not in self.members:
+            raise InputError(
+                f"member {name!r} is not in experiment {self.name!r}; it has {', '.join(self.members)}"
+            )
+        return name
+
+
+def load_experiment(
+    path: Path, *, raw: str | None = None, environment: Mapping[str, str] | None = None
+) -> Experiment:
+    """Read and check an experiment file.
+
+    Args:
+        path: the yaml file.
+        raw: folder of raw files, in place of ``data.raw``.
+        environment: where ``${NAME}`` is looked up; the process's own by default.
+
+    Raises:
+        InputError: no such file, not yaml, an unknown key or a bad value (named with what is allowed), or a variable
+            that is not set.
+    """
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot read the experiment file ({error.strerror}); check the path"
+        ) from None
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
+    if not isinstance(document, dict):
+        raise InputError(f"{path}: an experiment is a mapping of keys such as name, data and members")
+    data = document.get("data")
+    if raw and isinstance(data, dict):
+        data["raw"] = raw
+        data.pop("synthetic", None)
+    variables = os.environ if environment is None else environment
+    try:
+        experiment = Experiment.model_validate(_expand(document, path, variables))
+    except ValidationError as error:
+        raise InputError(f"{path}: {_first_problem(error)}") from None
+    return experiment.model_copy(update={"folder": path.resolve().parent})
+
+
+def _expand(value: Any, path: Path, variables: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _expand(item, path, variables) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_expand(item, path, variables) for item in value]
+    if isinstance(value, str):
+        for name in _VARIABLE.findall(value):
+            if name not in variables:
+                raise InputError(
+                    f"{path}: the environment variable {name} is not set; set it, or pass -P raw=FOLDER"
+                )
+        return _VARIABLE.sub(lambda match: variables[match[1]], value)
+    return value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors(include_url=False)[0]
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        allowed = ", ".join(_allowed(problem["loc"][:-1]))
+        return f"unknown key {place!r}; allowed here: {allowed}{more}"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
+    return f"{place + ': ' if place else ''}{message}{given}{more}"
+
+
+def _allowed(place: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the part of an experiment at ``place`` may hold."""
+    part: type[BaseModel] = Experiment
+    members: dict[str, type[BaseModel]] = {
+        "data": Data, "folds": Folds, "synthetic": Synthetic, "pretrain": Pretrain, "finetune": Finetune,
+        "predict": Predict, "tune": Tune, "space": Space, "promote": Promote, "ensemble": Ensemble,
+    }  # fmt: skip
+    for step, key in enumerate(place):
+        part = Member if step == 1 and place[0] == "members" else members.get(str(key), part)
+    return [name for name in part.model_fields if name != "folder"]

@@ -1,0 +1,107 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hubmap_ml.spec import InputError, load_experiment
+
+GOOD: dict[str, Any] = {
+    "name": "vessels",
+    "data": {"raw": "${VESSELS_RAW}", "folds": {"n": 3}},
+    "members": {
+        "a": {"finetune": {"config": "members/a.py"}},
+        "b": {
+            "pretrain": {"config": "members/b.py"},
+            "finetune": {"config": "members/b.py", "folds": [0, 2]},
+        },
+    },
+}
+
+
+def write(folder: Path, document: object) -> Path:
+    path = folder / "experiment.yaml"
+    path.write_text(document if isinstance(document, str) else yaml.safe_dump(document))
+    return path
+
+
+def changed(place: str, value: object) -> dict[str, Any]:
+    document = yaml.safe_load(yaml.safe_dump(GOOD))
+    *parents, last = place.split(".")
+    part = document
+    for key in parents:
+        part = part.setdefault(key, {})
+    part[last] = value
+    return document
+
+
+def test_an_experiment_is_read_with_its_defaults(tmp_path: Path) -> None:
+    experiment = load_experiment(write(tmp_path, GOOD), environment={"VESSELS_RAW": "/data"})
+    assert experiment.data.raw == "/data"
+    assert experiment.folder == tmp_path
+    assert experiment.folds_of("a") == (0, 1, 2)
+    assert experiment.folds_of("b") == (0, 2)
+    assert experiment.member_named("") == "a"
+
+
+def test_raw_by_parameter_takes_the_place_of_the_variable(tmp_path: Path) -> None:
+    assert load_experiment(write(tmp_path, GOOD), raw="/other", environment={}).data.raw == "/other"
+
+
+def test_raw_by_parameter_takes_the_place_of_generated_tissue(tmp_path: Path) -> None:
+    document = changed("data", {"synthetic": {"seed": 1}})
+    data = load_experiment(write(tmp_path, document), raw="/other").data
+    assert (data.raw, data.synthetic) == ("/other", None)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        ("metrc", "ap60", "unknown key 'metrc'; allowed here: name, metric"),
+        ("members.a.finetune.pol", "x", "unknown key 'members.a.finetune.pol'; allowed here: config, pool"),
+        ("metric", "ap61", "metric"),
+        ("members.ensemble", {"finetune": {"config": "x"}}, "not a member's name"),
+        ("members.b.finetune.folds", [7], "there are 0 to 2"),
+        ("members.b.pretrain.pool", "nowhere", "pool 'nowhere' is none of"),
+        ("members.a.predict.views", ["none", "rot90"], "members.a.predict.views"),
+        ("tune.space.score", [0.6, 0.1], "runs backwards"),
+        ("tune.space.nms_iou", [0.3, 0.95], "dedupe_iou"),
+        ("data.raw", {"a": 1}, "data.raw"),
+        ("data.synthetic", {"seed": 1}, "not both"),
+        ("name", "two words", "a name is a letter"),
+        ("members", {}, "members"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, place: str, value: object, said: str) -> None:
+    path = write(tmp_path, changed(place, value))
+    with pytest.raises(InputError) as caught:
+        load_experiment(path, environment={"VESSELS_RAW": "/data"})
+    assert said in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_variable_that_is_not_set_is_named_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="VESSELS_RAW is not set.*raw="):
+        load_experiment(write(tmp_path, GOOD), environment={})
+
+
+@pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", ""])
+def test_what_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="experiment"):
+        load_experiment(write(tmp_path, text))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nothing.yaml"):
+        load_experiment(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("name", ["demo", "tiny", "nuclei"])
+def test_the_experiments_of_the_project_are_valid(name: str) -> None:
+    path = Path(__file__).parents[2] / "experiments" / name / "experiment.yaml"
+    experiment = load_experiment(path, environment={"HUBMAP_NUCLEI_RAW": "/data"})
+    assert experiment.name == name
+    for member in experiment.members.values():
+        for stage in (member.pretrain, member.finetune):
+            assert stage is None or (experiment.folder / stage.config).is_file()
