@@ -1,0 +1,51 @@
+# make demo   environment, then the whole chain on generated tissue
+# make test   environment if needed, then every test
+# make help   the rest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-core lock demo lint test test-unit test-core test-e2e test-long
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+ARGS ?=
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+setup: ## prepare .venv (again: nothing to do, under a second)
+	@scripts/setup.sh $(ARGS)
+
+setup-core: ## prepare .venv-core, the environment without torch
+	@scripts/setup.sh --core $(ARGS)
+
+lock: ## requirements.lock, requirements-core.lock and conda.yaml from pyproject.toml (ARGS=--upgrade for newer)
+	@scripts/setup.sh --lock $(ARGS)
+
+demo: setup ## the whole chain on generated tissue: prepare, train, tune, ensemble, submit
+	@$(BIN)/hubmap-ml demo
+
+lint: setup ## ruff, mypy, import rules, dependency files in step
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_dependencies.py
+
+# Cheap first, so that a slip is known within the minute; each part stops the rest.
+test: ## the environment if needed, then every test but the long ones
+	@$(MAKE) lint
+	@$(MAKE) test-unit
+	@$(MAKE) test-core
+	@$(MAKE) test-e2e
+
+test-unit: setup ## the rooms, each for itself
+	$(BIN)/python -m pytest --quiet --ignore tests/e2e --ignore tests/core_env --ignore tests/long $(ARGS)
+
+test-core: setup-core ## without torch: evaluate, tune, ensemble from Parquet
+	.venv-core/bin/python -m pytest --quiet tests/core_env $(ARGS)
+
+test-e2e: setup ## entry points for real
+	$(BIN)/python -m pytest --quiet tests/e2e $(ARGS)
+
+test-long: setup ## proofs that take longer than a test run should
+	$(BIN)/python -m pytest -m long $(ARGS)
