@@ -1,0 +1,22 @@
+"""Scores of predictions against the truth. Nothing here needs torch."""
+
+from hubmap_ml.metrics.coco import coco_segm
+from hubmap_ml.metrics.open_images import (
+    AveragePrecision,
+    area_under,
+    average_precision,
+    precision_recall,
+)
+from hubmap_ml.metrics.scores import METRICS, Score, evaluate, headline
+
+__all__ = [
+    "METRICS",
+    "AveragePrecision",
+    "Score",
+    "area_under",
+    "average_precision",
+    "coco_segm",
+    "evaluate",
+    "headline",
+    "precision_recall",
+]
