@@ -1,0 +1,188 @@
+"""The promotion gate's arithmetic: which members may be registered, which versions are promoted, which is champion.
+
+Pure functions over records and version tags. Whoever calls them has opened the checkpoints and read the scores, and
+writes the tags; because ``promoted`` and ``champion`` depend on nothing but tags, computing them again is also the
+repair after a crash between two calls to the registry.
+
+A new digest of the data starts a new line: versions made from other data are never compared with these.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+GATE_TAG = "hubmap.gate"
+HEADLINE_TAG = "hubmap.headline"
+DATA_DIGEST_TAG = "hubmap.data_digest"
+PASSED = "passed"
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """One trained fold of a member.
+
+    Attributes:
+        fold: its number.
+        run_id: the run that trained it.
+        weights_digest: digest of its weights.
+        score: its out-of-fold score in the experiment's metric.
+        problem: why its checkpoint does not load; empty if it does.
+    """
+
+    fold: int
+    run_id: str
+    weights_digest: str
+    score: float
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class MemberRecord:
+    """What the gate must know about a member.
+
+    Attributes:
+        member: its name.
+        expected_folds: the folds that the experiment gives it.
+        folds: what there is, in any order.
+        headline: its headline score over the folds.
+        data_digest: digest of the data it was trained and scored on.
+    """
+
+    member: str
+    expected_folds: tuple[int, ...]
+    folds: tuple[FoldRecord, ...]
+    headline: float
+    data_digest: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One check of the gate: its name, how it went, and what was found."""
+
+    check: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """All findings about one member; every check is made, also after one has failed."""
+
+    record: MemberRecord
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check passed."""
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """``"passed"``, or ``"failed: "`` with what was found, in one line."""
+        failures = "; ".join(finding.detail for finding in self.findings if not finding.passed)
+        return f"failed: {failures}" if failures else PASSED
+
+    def tags(self) -> dict[str, str]:
+        """Return the version tags that ``promoted`` and ``champion`` read, and one tag a finding."""
+        tags = version_tags(self.record.headline, self.record.data_digest, verdict=self.verdict)
+        for finding in self.findings:
+            tags[f"{GATE_TAG}.{finding.check}"] = f"{'ok' if finding.passed else 'FAILED'}: {finding.detail}"
+        return tags
+
+
+def check_member(record: MemberRecord, *, min_score: float = 0.0) -> GateResult:
+    """Put a member through the gate.
+
+    Checks ``folds`` (each expected fold exactly once, none beside), ``loads`` (every checkpoint), ``finite`` (every
+    fold's score and the headline), ``distinct`` (no two folds with the same weights) and ``score`` (headline at least
+    ``min_score``).
+    """
+    there = sorted(fold.fold for fold in record.folds)
+    expected = sorted(record.expected_folds)
+    problems = [f"fold {fold.fold}: {fold.problem}" for fold in record.folds if fold.problem]
+    not_finite = [f"fold {fold.fold}" for fold in record.folds if not math.isfinite(fold.score)]
+    if not math.isfinite(record.headline):
+        not_finite.append("the headline")
+    digests = [fold.weights_digest for fold in record.folds]
+    good_enough = record.headline >= min_score
+    findings = (
+        Finding("folds", bool(there) and there == expected, f"folds {there} of {expected}"),
+        Finding("loads", not problems, "; ".join(problems) or f"{len(digests)} checkpoints load"),
+        Finding(
+            "finite", not not_finite, f"not finite: {', '.join(not_finite)}" if not_finite else "all scores"
+        ),
+        Finding(
+            "distinct",
+            len(set(digests)) == len(digests),
+            f"{len(set(digests))} weights in {len(digests)} folds",
+        ),
+        Finding("score", good_enough, f"headline {record.headline:.4f}, at least {min_score:g} wanted"),
+    )
+    return GateResult(record, findings)
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """A version of a registered model, as far as promotion is concerned: its name, its number and its tags."""
+
+    name: str
+    version: int
+    tags: Mapping[str, str]
+
+    @property
+    def headline(self) -> float:
+        """The headline score in its tags; NaN where there is none."""
+        try:
+            return float(self.tags[HEADLINE_TAG])
+        except (KeyError, ValueError):
+            return math.nan
+
+    def may_stand(self, data_digest: str) -> bool:
+        """Whether it passed the gate, has a finite headline and belongs to the line of this data."""
+        return (
+            self.tags.get(GATE_TAG) == PASSED
+            and self.tags.get(DATA_DIGEST_TAG) == data_digest
+            and math.isfinite(self.headline)
+        )
+
+
+def version_tags(headline: float, data_digest: str, *, verdict: str = PASSED) -> dict[str, str]:
+    """Return the tags that ``promoted`` and ``champion`` read, for a version of a member or an ensemble."""
+    return {GATE_TAG: verdict, HEADLINE_TAG: repr(float(headline)), DATA_DIGEST_TAG: data_digest}
+
+
+def promoted(versions: Iterable[VersionRecord], *, data_digest: str, best: int) -> tuple[VersionRecord, ...]:
+    """Return the versions that carry ``promoted``: of each member its best version, of these the ``best`` best.
+
+    Args:
+        versions: of members; several of one member are allowed, only one of them can be promoted.
+        data_digest: the line: versions of other data stay out.
+        best: at most this many.
+
+    Returns:
+        By descending headline; equal headlines keep the order of names, and the earlier version.
+    """
+    of_member: dict[str, VersionRecord] = {}
+    for record in sorted(versions, key=_rank):
+        if record.may_stand(data_digest):
+            of_member.setdefault(record.name, record)
+    return tuple(sorted(of_member.values(), key=_rank)[:best])
+
+
+def champion(versions: Iterable[VersionRecord], *, data_digest: str) -> VersionRecord | None:
+    """Return the version that carries ``champion``: the best headline; a later version must be strictly better.
+
+    Args:
+        versions: of one registered ensemble.
+        data_digest: the line: versions of other data stay out.
+
+    Returns:
+        None where no version of this line passed.
+    """
+    standing = [record for record in versions if record.may_stand(data_digest)]
+    return min(standing, key=_rank, default=None)
+
+
+def _rank(record: VersionRecord) -> tuple[float, str, int]:
+    headline = record.headline
+    return (-headline if math.isfinite(headline) else math.inf, record.name, record.version)

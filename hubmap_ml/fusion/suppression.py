@@ -1,0 +1,118 @@
+"""Non-maximum suppression: of several instances of one object, keep the one with the highest score.
+
+By box it is ``torchvision.ops.nms`` for each label, by mask the same rule with the overlap of pixels.
+"""
+
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmap_ml.fusion.box_kernels import suppress_boxes
+from hubmap_ml.fusion.boxes import as_float64
+from hubmap_ml.instances import BitMasks, Instances, Masks, PredictionSet
+from hubmap_ml.spec import InputError
+
+Geometry = Literal["box", "mask"]
+
+
+def non_maximum_suppression(instances: Instances, *, iou_threshold: float, by: Geometry = "box") -> Instances:
+    """Keep each instance unless a higher-scored, kept one of its label overlaps it too much.
+
+    Args:
+        instances: of one image, in any order; ties in score keep the earlier instance.
+        iou_threshold: in (0, 1]; an overlap *greater* than this suppresses (torchvision's convention).
+        by: which geometry to compare; ``"mask"`` needs bit masks.
+
+    Returns:
+        The kept instances, by descending score.
+
+    Raises:
+        ValueError: threshold out of range.
+        InputError: masks are compared and there are none, or only probabilities.
+    """
+    offsets = np.array([0, len(instances)], dtype=np.int64)
+    order = score_order(instances.scores, offsets)
+    keep = _kept(instances.boxes, instances.labels, instances.masks, order, offsets, iou_threshold, by)
+    return instances.take(order[keep[order]])
+
+
+def kept_rows(predictions: PredictionSet, *, iou_threshold: float, by: Geometry = "box") -> NDArray[np.bool_]:
+    """Return which instances of a set survive suppression in their image, bool (N,); arguments as above."""
+    order = score_order(predictions.scores, predictions.offsets)
+    return _kept(
+        predictions.boxes,
+        predictions.labels,
+        predictions.masks,
+        order,
+        predictions.offsets,
+        iou_threshold,
+        by,
+    )
+
+
+def score_order(
+    scores: NDArray[np.float32], offsets: NDArray[np.int64], ties: NDArray[np.int64] | None = None
+) -> NDArray[np.int64]:
+    """Return the rows of each image by descending score, image after image.
+
+    Args:
+        scores: (N,)
+        offsets: (M + 1,) first row of each image.
+        ties: (N,), equal scores stand in ascending order of this; by default they keep their order.
+    """
+    image = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    second = np.arange(len(scores)) if ties is None else ties
+    return np.asarray(np.lexsort((second, -scores, image)), dtype=np.int64)
+
+
+def decided(masks: Masks | None, where: str) -> BitMasks:
+    """Return masks that are all bits.
+
+    Raises:
+        InputError: no masks, or probabilities; ``where`` says who needs them.
+    """
+    if masks is None:
+        raise InputError(f"{where} needs masks and these predictions have boxes only")
+    if not masks.all_bits:
+        raise InputError(
+            f"{where} compares pixels and the masks are still probabilities; put mask_threshold before it"
+        )
+    return masks.bits
+
+
+def _kept(
+    boxes: NDArray[np.float32],
+    labels: NDArray[np.int16],
+    masks: Masks | None,
+    order: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    iou_threshold: float,
+    by: Geometry,
+) -> NDArray[np.bool_]:
+    if not 0 < iou_threshold <= 1:
+        raise ValueError(f"iou_threshold {iou_threshold} is not in (0, 1]")
+    if by == "mask":
+        return _kept_by_mask(decided(masks, "suppression by mask"), labels, order, offsets, iou_threshold)
+    return suppress_boxes(as_float64(boxes), labels.astype(np.int64), order, offsets, float(iou_threshold))
+
+
+def _kept_by_mask(
+    bits: BitMasks,
+    labels: NDArray[np.int16],
+    order: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    iou_threshold: float,
+) -> NDArray[np.bool_]:
+    keep = np.zeros(len(labels), dtype=np.bool_)
+    for start, stop in pairwise(offsets):
+        rows = order[start:stop]
+        overlap = bits.take(rows).iou_matrix()
+        clash = (overlap > iou_threshold) & (labels[rows][:, None] == labels[rows][None, :])
+        alive = np.ones(len(rows), dtype=np.bool_)
+        for k in range(len(rows)):
+            if alive[k]:
+                alive[k + 1 :] &= ~clash[k, k + 1 :]
+        keep[rows] = alive
+    return keep

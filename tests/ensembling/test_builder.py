@@ -1,0 +1,79 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hubmap_ml.ensembling import FusionMismatch, ensemble_study, member_input, recheck_boxes
+from hubmap_ml.fusion import weighted_boxes_fusion
+from hubmap_ml.instances import SOFT, Instances, PredictionSet
+from hubmap_ml.postprocess import parse_steps
+from tests.random_scenes import CATEGORIES, images, predictions, truths
+
+STEPS = parse_steps([{"score": 0.05}, {"nms": {"iou": 0.5}}, {"mask_threshold": 0.5}, {"min_area": 0}])
+
+
+@given(
+    seed=st.integers(0, 2**31),
+    weights=st.sampled_from([None, [1, 1, 1], [2, 1, 0.5]]),
+    digits=st.sampled_from([None, 1, 2]),
+    iou_threshold=st.sampled_from([0.4, 0.55, 0.7]),
+)
+@settings(max_examples=30, deadline=None)
+def test_fused_boxes_pass_the_check_against_ensemble_boxes_also_with_many_ties(
+    seed, weights, digits, iou_threshold
+):
+    members = [predictions([seed, k], objects_seed=seed % 5, count=30, digits=digits) for k in range(3)]
+    options = {"weights": weights, "iou_threshold": iou_threshold, "skip_score": 0.05}
+    fused = weighted_boxes_fusion(members, **options)
+    assert recheck_boxes(fused, members, **options) < 1e-6
+
+
+def test_a_member_twice_passes_the_check():
+    member = predictions(1, count=40)
+    fused = weighted_boxes_fusion([member, member], iou_threshold=0.6)
+    assert recheck_boxes(fused, [member, member], iou_threshold=0.6, skip_score=0.0) < 1e-6
+
+
+@pytest.mark.parametrize("broken", ["boxes", "scores", "fewer", "labels"])
+def test_other_boxes_than_ensemble_boxes_stop_the_run(broken):
+    members = [predictions(k, objects_seed=1) for k in range(2)]
+    fused = weighted_boxes_fusion(members, iou_threshold=0.6)
+    wrong = {
+        "boxes": lambda: fused.replace(boxes=fused.boxes + np.float32([0, 0, 0.01, 0])),
+        "scores": lambda: fused.replace(scores=fused.scores * np.float32(0.999)),
+        "fewer": lambda: fused.take(np.arange(1, len(fused))),
+        "labels": lambda: fused.replace(labels=1 - fused.labels),
+    }[broken]()
+    with pytest.raises(FusionMismatch, match="image_"):
+        recheck_boxes(wrong, members, iou_threshold=0.6, skip_score=0.0)
+
+
+def test_images_in_which_nobody_found_anything_pass_the_check():
+    nothing = PredictionSet.from_instances(images(2), CATEGORIES, [Instances.empty(96, 128)] * 2)
+    fused = weighted_boxes_fusion([nothing, nothing], iou_threshold=0.6)
+    assert recheck_boxes(fused, [nothing, nothing], iou_threshold=0.6, skip_score=0.0) == 0
+
+
+def test_a_member_brings_soft_masks_after_its_score_and_suppression():
+    candidates = predictions(0, count=40)
+    brought = member_input(candidates, STEPS)
+    assert 0 < len(brought) < len(candidates)
+    assert (brought.masks.kind == SOFT).all()
+    assert brought.scores.min() >= np.float32(0.05)
+
+
+def test_an_ensemble_is_fused_checked_and_tuned():
+    table = images(6)
+    members = [
+        member_input(predictions([7, k], table=table, objects_seed=2, count=40), STEPS) for k in range(3)
+    ]
+    truth = truths(2, table=table)
+    found = ensemble_study(
+        truth, members, base_steps=STEPS, space={"score": [0.01, 0.5], "mask_threshold": [0.3, 0.7]}, trials=8,
+        weights=[1, 2, 1], names=["a", "b", "c"],
+    )  # fmt: skip
+    assert found.box_difference < 1e-6
+    assert found.study.value >= found.study.base_value > 0
+    assert found.study.mismatch == 0
+    assert len(found.study.trials) == 8
+    assert found.fused.cluster_offsets is not None

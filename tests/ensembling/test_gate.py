@@ -1,0 +1,121 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hubmap_ml.ensembling import (
+    FoldRecord,
+    MemberRecord,
+    VersionRecord,
+    champion,
+    check_member,
+    promoted,
+    version_tags,
+)
+
+
+def record(*folds, expected=(0, 1), headline=0.5):
+    return MemberRecord("r50", expected, folds, headline, "data")
+
+
+def fold(number, *, digest=None, score=0.5, problem=""):
+    return FoldRecord(number, f"run_{number}", digest or f"weights_{number}", score, problem)
+
+
+def failed(result):
+    return [finding.check for finding in result.findings if not finding.passed]
+
+
+def test_a_complete_member_passes():
+    result = check_member(record(fold(1), fold(0)))
+    assert result.passed
+    assert result.verdict == "passed"
+    assert promoted([VersionRecord("demo.r50", 1, result.tags())], data_digest="data", best=1)
+
+
+@pytest.mark.parametrize(
+    ("folds", "headline", "check", "words"),
+    [
+        ([fold(0)], 0.5, "folds", r"folds \[0\] of \[0, 1\]"),
+        ([], 0.5, "folds", "folds"),
+        ([fold(0), fold(0, digest="other"), fold(1)], 0.5, "folds", r"\[0, 0, 1\]"),
+        (
+            [fold(0), fold(1, problem="config.json is missing")],
+            0.5,
+            "loads",
+            "fold 1: config.json is missing",
+        ),
+        ([fold(0), fold(1, score=math.nan)], 0.5, "finite", "fold 1"),
+        ([fold(0), fold(1)], math.inf, "finite", "the headline"),
+        ([fold(0), fold(1, digest="weights_0")], 0.5, "distinct", "1 weights in 2 folds"),
+        ([fold(0), fold(1)], 0.1, "score", "headline 0.1000, at least 0.2 wanted"),
+    ],
+)
+def test_each_check_fails_alone_and_says_why(folds, headline, check, words):
+    result = check_member(record(*folds, headline=headline), min_score=0.2)
+    assert failed(result) == [check]
+    assert not result.passed
+    with pytest.raises(AssertionError, match=words):
+        raise AssertionError(result.verdict)
+    assert result.tags()[f"hubmap.gate.{check}"].startswith("FAILED")
+    assert not promoted([VersionRecord("demo.r50", 1, result.tags())], data_digest="data", best=1)
+
+
+def test_a_headline_that_is_no_number_fails_also_the_score():
+    assert set(failed(check_member(record(fold(0), fold(1), headline=math.nan)))) == {"finite", "score"}
+
+
+def version(name, number, headline, *, data="data", verdict="passed"):
+    return VersionRecord(name, number, version_tags(headline, data, verdict=verdict))
+
+
+def test_of_each_member_the_best_version_and_of_these_the_best():
+    versions = [
+        version("a", 1, 0.5),
+        version("a", 2, 0.7),
+        version("b", 1, 0.6),
+        version("c", 1, 0.4),
+        version("d", 1, 0.9, data="older data"),
+        version("e", 1, 0.9, verdict="failed: folds [0] of [0, 1]"),
+    ]
+    chosen = promoted(versions, data_digest="data", best=2)
+    assert [(v.name, v.version) for v in chosen] == [("a", 2), ("b", 1)]
+
+
+def test_equal_headlines_keep_the_earlier_version():
+    assert promoted([version("a", 2, 0.5), version("a", 1, 0.5)], data_digest="data", best=1)[0].version == 1
+    assert champion([version("a", 3, 0.5), version("a", 2, 0.5)], data_digest="data").version == 2
+
+
+def test_the_champion_is_the_best_that_passed_on_this_data():
+    versions = [
+        version("e", 1, 0.5),
+        version("e", 2, 0.6),
+        version("e", 3, 0.9, data="other"),
+        version("e", 4, 0.55),
+    ]
+    assert champion(versions, data_digest="data").version == 2
+    assert champion(versions, data_digest="nothing yet") is None
+
+
+def test_versions_without_our_tags_are_never_promoted():
+    assert promoted([VersionRecord("a", 1, {})], data_digest="data", best=5) == ()
+    assert champion([VersionRecord("a", 1, {"hubmap.headline": "high"})], data_digest="data") is None
+
+
+records = st.builds(
+    version, st.sampled_from("abc"), st.integers(1, 9), st.floats(0, 1) | st.just(math.nan),
+    data=st.sampled_from(["data", "other"]), verdict=st.sampled_from(["passed", "failed: x"]),
+)  # fmt: skip
+
+
+@given(st.lists(records, unique_by=lambda v: (v.name, v.version)), st.randoms())
+def test_promotion_does_not_depend_on_the_order_in_which_versions_are_read(versions, random):
+    shuffled = list(versions)
+    random.shuffle(shuffled)
+    for rule in (
+        lambda found: promoted(found, data_digest="data", best=2),
+        lambda f: champion(f, data_digest="data"),
+    ):
+        assert rule(versions) == rule(shuffled)
