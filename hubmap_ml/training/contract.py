@@ -1,0 +1,112 @@
+"""What every trainer takes and gives, whatever it trains with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol
+
+from hubmap_ml.instances import Annotations, Category
+from hubmap_ml.spec import InputError, Recorder
+
+
+@dataclass(frozen=True)
+class FitInputs:
+    """What decides a training's outcome, besides the data.
+
+    Attributes:
+        config: the member's configuration, plain data.
+        categories: the classes, in the order of the labels.
+        seed: of every draw.
+        metric: which score chooses the best epoch (``ap60`` or ``coco_segm``).
+        init_weights: a checkpoint folder or safetensors file to start from; None starts from the network's
+            own initialisation.
+    """
+
+    config: Mapping[str, Any]
+    categories: tuple[Category, ...]
+    seed: int
+    metric: str = "ap60"
+    init_weights: Path | None = None
+
+
+@dataclass(frozen=True)
+class FitData:
+    """The data of a training, and how it is worked through; the latter changes no weight.
+
+    Attributes:
+        train: images with their truth.
+        valid: images that are scored after each epoch; None scores nothing.
+        image_root: where `file_names` start.
+        workers: processes that load images; 0 loads in the training's own.
+        device: ``cpu``, ``cuda`` or ``cuda:1``.
+        overlay_tiles: how many validation images are drawn after each epoch.
+    """
+
+    train: Annotations
+    valid: Annotations | None
+    image_root: Path
+    workers: int = 0
+    device: str = "cpu"
+    overlay_tiles: int = 4
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a training leaves.
+
+    Attributes:
+        best: checkpoint folder of the epoch with the highest headline score (the first of equals); the last
+            where nothing was scored.
+        last: checkpoint folder of the last epoch, with the state to continue from.
+        best_epoch: counted from 1.
+        history: one mapping an epoch: ``epoch``, ``train/...`` means, ``val/...`` scores, ``time/...``
+            seconds.
+        headline: the score that chose the best epoch, for each epoch; NaN where there was none.
+        notes: what a reader should know (fp16 dropped, images left out).
+        load_report: what became of `init_weights`' tensors; None without.
+    """
+
+    best: Path
+    last: Path
+    best_epoch: int
+    history: Sequence[Mapping[str, float]]
+    headline: Sequence[float]
+    notes: Sequence[str] = field(default_factory=tuple)
+    load_report: Mapping[str, Sequence[str]] | None = None
+
+
+class Trainer(Protocol):
+    """Fits a member."""
+
+    def __call__(
+        self, inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path | None = None
+    ) -> FitResult:
+        """Train, evaluating after each epoch.
+
+        Args:
+            inputs: what decides the outcome.
+            data: what to learn from.
+            recorder: hears about losses, scores and pictures; its folder receives the checkpoints.
+            resume_from: the last checkpoint of an interrupted training with the same inputs: continues after
+                its epoch.
+
+        Raises:
+            InputError: inputs or data that cannot be trained with, or a training that diverged.
+        """
+
+
+TRAINERS: Mapping[str, str] = {"mmdet": "hubmap_ml.training.mmdet"}
+"""Where each trainer lives."""
+
+
+def open_trainer(name: str) -> Trainer:
+    """Import a trainer by its name in an experiment file.
+
+    Raises:
+        InputError: no such trainer.
+    """
+    if name not in TRAINERS:
+        raise InputError(f"trainer {name!r} is not known; there are {', '.join(TRAINERS)}")
+    fit: Trainer = import_module(TRAINERS[name]).fit
+    return fit

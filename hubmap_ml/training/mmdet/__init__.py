@@ -1,0 +1,20 @@
+"""Training of mmdet detectors. Imports torch when used."""
+
+from typing import TYPE_CHECKING, Any
+
+import hubmap_ml.models  # noqa: F401  (makes mmcv and mmdet importable)
+from hubmap_ml.spec.member_config import check as check_member_config
+
+if TYPE_CHECKING:
+    from hubmap_ml.training.mmdet.trainer import fit
+
+__all__ = ["check_member_config", "fit"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the trainer when it is first asked for."""
+    if name == "fit":
+        from hubmap_ml.training.mmdet.trainer import fit
+
+        return fit
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,132 @@
+"""Where a training stands: its epochs so far, which was best, and the checkpoints that say so on disk."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from hubmap_ml.models.checkpoints import (
+    Checkpoint,
+    copy_checkpoint,
+    read_checkpoint,
+    read_resume_state,
+    write_checkpoint,
+)
+from hubmap_ml.spec import InputError, encode_config
+from hubmap_ml.training.contract import FitInputs
+
+FAMILY = "mmdet"
+
+
+@dataclass
+class Progress:
+    """The epochs of a training; changes as it goes on.
+
+    Attributes:
+        folder: holds the checkpoint folders ``best`` and ``last``.
+        epochs: done so far.
+        iterations: done so far.
+        best_epoch: counted from 1; 0 before anything was scored.
+        best_headline: its score; NaN before.
+        history: one mapping an epoch.
+        headline: the headline of each epoch, NaN where there was none.
+    """
+
+    folder: Path
+    epochs: int = 0
+    iterations: int = 0
+    best_epoch: int = 0
+    best_headline: float = math.nan
+    history: list[dict[str, float]] = field(default_factory=list)
+    headline: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint folder of the best epoch."""
+        return self.folder / "best"
+
+    @property
+    def last(self) -> Path:
+        """Checkpoint folder of the last epoch."""
+        return self.folder / "last"
+
+    def add_epoch(self, values: dict[str, float], headline: float, *, iterations: int) -> bool:
+        """Count an epoch; whether it is the best so far (a score of 0 can be, a tie cannot)."""
+        self.epochs += 1
+        self.iterations = iterations
+        better = math.isfinite(headline) and not headline <= self.best_headline
+        if better:
+            self.best_epoch, self.best_headline = self.epochs, headline
+        self.history.append({"epoch": float(self.epochs), **values})
+        self.headline.append(headline)
+        return better
+
+    def save(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        inputs: FitInputs,
+        *,
+        is_best: bool,
+        loss_scaler: dict[str, Any] | None,
+    ) -> None:
+        """Write the last checkpoint, and the best one if this epoch is."""
+        state = {
+            "epochs": self.epochs,
+            "iterations": self.iterations,
+            "best_epoch": self.best_epoch,
+            "best_headline": self.best_headline,
+            "history": self.history,
+            "headline": self.headline,
+            "seed": inputs.seed,
+            "optimizer": optimizer.state_dict(),
+            "loss_scaler": loss_scaler,
+        }
+        categories = [(category.id, category.name) for category in inputs.categories]
+        write_checkpoint(
+            self.last, model, family=FAMILY, config=inputs.config, categories=categories, resume_state=state
+        )
+        if is_best:
+            copy_checkpoint(self.last, self.best, with_resume_state=False)
+
+    def close(self) -> None:
+        """Where nothing was ever scored, the last checkpoint is the best."""
+        if self.best_epoch == 0:
+            self.best_epoch = self.epochs
+            copy_checkpoint(self.last, self.best, with_resume_state=False)
+
+
+def resume(folder: Path, resume_from: Path, inputs: FitInputs) -> tuple[Progress, Checkpoint, dict[str, Any]]:
+    """Take up an interrupted training: its checkpoints are copied to `folder` unless they lie there.
+
+    Returns:
+        Its progress, its last checkpoint and the state to continue from.
+
+    Raises:
+        InputError: no such checkpoint, or one of a training with other inputs.
+    """
+    checkpoint = read_checkpoint(resume_from)
+    state = read_resume_state(checkpoint)
+    names = tuple((category.id, category.name) for category in inputs.categories)
+    same = encode_config(checkpoint.config) == encode_config(dict(inputs.config))
+    if not same or checkpoint.categories != names or state["seed"] != inputs.seed:
+        raise InputError(
+            f"{resume_from}: the checkpoint of a training with another configuration, classes or seed"
+        )
+    progress = Progress(
+        folder=folder,
+        epochs=int(state["epochs"]),
+        iterations=int(state["iterations"]),
+        best_epoch=int(state["best_epoch"]),
+        best_headline=float(state["best_headline"]),
+        history=list(state["history"]),
+        headline=list(state["headline"]),
+    )
+    if checkpoint.folder.resolve() != progress.last.resolve():
+        copy_checkpoint(checkpoint.folder, progress.last, with_resume_state=True)
+        if progress.best_epoch:
+            copy_checkpoint(checkpoint.folder.with_name("best"), progress.best, with_resume_state=False)
+    return progress, checkpoint, state

@@ -1,0 +1,201 @@
+"""Fit an mmdet detector: the member's recipe on the platform's data."""
+
+import copy
+import logging
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmcv.runner import Fp16OptimizerHook, build_optimizer, wrap_fp16_model
+from torch import nn
+
+from hubmap_ml.inference.two_stage import check_supported
+from hubmap_ml.instances import Annotations
+from hubmap_ml.models import LoadReport, build_detector, load_weights, open_device, use_one_thread
+from hubmap_ml.models.checkpoints import WEIGHTS
+from hubmap_ml.models.detectors import without_pretrained
+from hubmap_ml.spec import InputError, Recorder
+from hubmap_ml.spec.member_config import check as check_member_config
+from hubmap_ml.training.contract import FitData, FitInputs, FitResult
+from hubmap_ml.training.mmdet.batches import EpochOrder, open_loader
+from hubmap_ml.training.mmdet.dataset import TrainingSamples, filter_images
+from hubmap_ml.training.mmdet.draws import INITIAL, seed_everything
+from hubmap_ml.training.mmdet.iteration_log import IterationLog
+from hubmap_ml.training.mmdet.progress import Progress, resume
+from hubmap_ml.training.mmdet.runner import EpochRunner
+from hubmap_ml.training.mmdet.validation import Validation
+
+log = logging.getLogger(__name__)
+
+FP16_DROPPED = "fp16 was dropped: half precision needs a GPU, this training ran in single precision"
+
+
+def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path | None = None) -> FitResult:
+    """Train a detector, scoring it after each epoch; see `hubmap_ml.training.Trainer`.
+
+    Checkpoints lie in the recorder's folder, ``checkpoints/best`` and ``checkpoints/last``.
+    """
+    check_member_config(inputs.config, "member configuration")
+    _check_categories(inputs, data)
+    device = open_device(data.device)
+    if device.type == "cpu":
+        use_one_thread()
+    notes = []
+    half = inputs.config.get("fp16")
+    if half is not None and device.type == "cpu":
+        log.warning(FP16_DROPPED)
+        notes.append(FP16_DROPPED)
+        half = None
+
+    images = filter_images(data.train)
+    if images.note() is not None:
+        log.warning("%s", images.note())
+        notes.append(str(images.note()))
+    samples = TrainingSamples(
+        data.train, images.rows, data.image_root, list(inputs.config["train_pipeline"]), inputs.seed
+    )
+    wide = data.train.images.widths[images.rows] > data.train.images.heights[images.rows]
+    order = EpochOrder(np.asarray(wide), batch=int(inputs.config["batch"]["global"]), seed=inputs.seed)
+    validation = None if data.valid is None else Validation(inputs, data)
+
+    model, report = _initial_model(inputs)
+    check_supported(model)
+    if report is not None:
+        recorder.data(report.to_data(), "load_report.json")
+        log.info("%s: %s", inputs.init_weights, report)
+    model.to(device)
+    optimizer = _build_optimizer(model, inputs.config)
+    max_epochs = int(inputs.config["runner"]["max_epochs"])
+    progress = Progress(recorder.folder / "checkpoints")
+    scaler_state = None
+    if resume_from is not None:
+        progress, checkpoint, state = resume(progress.folder, resume_from, inputs)
+        load_weights(model, checkpoint.weights)
+        optimizer.load_state_dict(state["optimizer"])
+        scaler_state = state["loss_scaler"]
+
+    listener = IterationLog(recorder, max_epochs=max_epochs, epoch_length=len(order))
+    runner = EpochRunner(
+        model,
+        optimizer=optimizer,
+        max_epochs=max_epochs,
+        device=device,
+        seed=inputs.seed,
+        on_iteration=listener,
+    )
+    scaler_hook = _register_hooks(runner, inputs.config, half)
+    runner.start(
+        open_loader(samples, order, workers=data.workers),
+        epochs_done=progress.epochs,
+        iterations_done=progress.iterations,
+    )
+    if scaler_hook is not None and scaler_state is not None:
+        scaler_hook.loss_scaler.load_state_dict(scaler_state)
+    while progress.epochs < max_epochs:
+        started = time.perf_counter()
+        runner.train_epoch()
+        values = listener.end_epoch()
+        trained = time.perf_counter()
+        headline = float("nan")
+        epoch = progress.epochs + 1
+        if validation is not None:
+            recorder.progress(f"epoch {epoch}/{max_epochs}, validation")
+            scores = validation.run(model, device, recorder, epoch=epoch)
+            headline = scores.headline
+            values |= scores.values
+        per_epoch = {key: value for key, value in values.items() if key.startswith("val")}
+        per_epoch |= {
+            "time/epoch_train_s": trained - started,
+            "time/epoch_valid_s": time.perf_counter() - trained,
+        }
+        recorder.metrics(per_epoch, step=epoch)
+        is_best = progress.add_epoch(values | per_epoch, headline, iterations=runner.iter)
+        progress.save(
+            model,
+            optimizer,
+            inputs,
+            is_best=is_best,
+            loss_scaler=None if scaler_hook is None else scaler_hook.loss_scaler.state_dict(),
+        )
+        recorder.flush()
+    runner.finish()
+    progress.close()
+    return FitResult(
+        best=progress.best,
+        last=progress.last,
+        best_epoch=progress.best_epoch,
+        history=tuple(progress.history),
+        headline=tuple(progress.headline),
+        notes=tuple(notes),
+        load_report=None if report is None else report.to_data(),
+    )
+
+
+def _check_categories(inputs: FitInputs, data: FitData) -> None:
+    """A class name that the data does not know would train on nothing, as mmdet's CocoDataset does without
+    a word.
+    """
+    wanted = [category.name for category in inputs.categories]
+    sets: list[tuple[str, Annotations]] = [("training", data.train)]
+    if data.valid is not None:
+        sets.append(("validation", data.valid))
+    for name, annotations in sets:
+        found = [category.name for category in annotations.categories]
+        if found != wanted:
+            raise InputError(
+                f"the {name} data has the classes {found} and the experiment {wanted}: prepare it anew"
+            )
+
+
+def _initial_model(inputs: FitInputs) -> tuple[nn.Module, LoadReport | None]:
+    """The network with the weights that it starts from."""
+    config = dict(inputs.config)
+    seed_everything(inputs.seed, INITIAL)
+    if inputs.init_weights is None:
+        model = build_detector(config, len(inputs.categories))
+        model.init_weights()
+        return model, None
+    # Weights that are about to be replaced need not be fetched.
+    model = build_detector(without_pretrained(config), len(inputs.categories))
+    model.init_weights()
+    path = Path(inputs.init_weights)
+    return model, load_weights(model, path / WEIGHTS if path.is_dir() else path)
+
+
+def _build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
+    try:
+        return build_optimizer(model, copy.deepcopy(dict(config["optimizer"])))
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise InputError(
+            f"the member's optimizer cannot be built: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _register_hooks(
+    runner: EpochRunner, config: Mapping[str, Any], half: Mapping[str, Any] | None
+) -> Fp16OptimizerHook | None:
+    """Register mmcv's hooks for the schedule, the optimiser's step and what the member asks for beside them.
+
+    Returns:
+        The half-precision hook, whose loss scale is part of the training's state; None in single precision.
+    """
+    optimizer_config = dict(copy.deepcopy(config.get("optimizer_config") or {}))
+    hook = None
+    try:
+        if half is not None:
+            wrap_fp16_model(runner.model)
+            optimizer_config.pop("type", None)
+            hook = Fp16OptimizerHook(**optimizer_config, **half, distributed=False)
+        runner.register_training_hooks(
+            lr_config=copy.deepcopy(config.get("lr_config")) or {"policy": "fixed"},
+            optimizer_config=optimizer_config if hook is None else hook,
+            momentum_config=copy.deepcopy(config.get("momentum_config")),
+            timer_config=None,
+            custom_hooks_config=copy.deepcopy(list(config.get("custom_hooks") or ())) or None,
+        )
+    except (KeyError, TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"the member's schedule cannot be built: {type(error).__name__}: {error}") from error
+    return hook
