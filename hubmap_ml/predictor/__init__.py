@@ -1,0 +1,37 @@
+"""A trained and tuned predictor as a folder: JSON for what it does, safetensors for what it learned."""
+
+from hubmap_ml.predictor.combine import combine
+from hubmap_ml.predictor.folder import Manifest, read_manifest, write_predictor
+from hubmap_ml.predictor.images import ImageInput, name_images
+from hubmap_ml.predictor.nodes import (
+    Fusion,
+    Merge,
+    Network,
+    Node,
+    Steps,
+    Stored,
+    leaves_of,
+    node_to_data,
+)
+from hubmap_ml.predictor.parsing import parse_node
+from hubmap_ml.predictor.predictor import Predictor, open_predictor
+
+__all__ = [
+    "Fusion",
+    "ImageInput",
+    "Manifest",
+    "Merge",
+    "Network",
+    "Node",
+    "Predictor",
+    "Steps",
+    "Stored",
+    "combine",
+    "leaves_of",
+    "name_images",
+    "node_to_data",
+    "open_predictor",
+    "parse_node",
+    "read_manifest",
+    "write_predictor",
+]

@@ -1,0 +1,56 @@
+"""What the nodes above the leaves do, by the very functions that tuning and ensembling use.
+
+Torch-free: leaves come in as `PredictionSet`, wherever they were computed.
+"""
+
+from collections.abc import Callable
+
+from hubmap_ml.fusion import fuse, merge_sources
+from hubmap_ml.instances import PredictionSet
+from hubmap_ml.postprocess import apply_steps
+from hubmap_ml.predictor.nodes import Fusion, Leaf, Merge, Network, Node, Steps, Stored
+from hubmap_ml.spec import InputError
+
+
+def combine(node: Node, leaf: Callable[[Leaf], PredictionSet]) -> PredictionSet:
+    """Work out a node: its leaves by ``leaf``, everything above them here.
+
+    Args:
+        node: the tree, or a part of it.
+        leaf: gives the predictions of a leaf; all leaves speak of the same images, in the same order, with
+            the same categories, and a leaf below a "views" node has its views as ``sources``.
+
+    Returns:
+        The node's predictions for those images.
+
+    Raises:
+        InputError: predictions that do not fit together, or steps that do not fit them.
+    """
+    if isinstance(node, Network | Stored):
+        found = leaf(node)
+        if len(found.sources) > 1:
+            raise InputError(
+                f"leaf {node.path!r} holds {len(found.sources)} views ({', '.join(found.sources)}): "
+                "put a node of kind 'views' above it"
+            )
+        return found
+    if isinstance(node, Steps):
+        return apply_steps(combine(node.child, leaf), node.steps)
+    if isinstance(node, Merge) and node.over == "views":
+        views = leaf(node.leaf)
+        return merge_sources(
+            views, n_sources=len(views.sources), iou_threshold=node.iou_threshold, rule=node.rule
+        )
+    children = [combine(child, leaf) for child in node.children]
+    names = [child.name or f"{row}" for row, child in enumerate(node.children)]
+    if isinstance(node, Fusion):
+        return fuse(
+            children,
+            method=node.method,
+            weights=node.weights,
+            iou_threshold=node.iou_threshold,
+            skip_score=node.skip_score,
+            names=names,
+        )
+    together = PredictionSet.stack_sources(children, names)
+    return merge_sources(together, n_sources=len(children), iou_threshold=node.iou_threshold, rule=node.rule)

@@ -1,0 +1,180 @@
+"""The predictor as data: a tree of nodes, and their JSON.
+
+Leaves give candidates for an image: one trained network, or stored predictions. Above a leaf its views are
+merged, above those the folds; then a member's own steps, the fusion of members, and the final steps. Reading a
+tree, with what is allowed in it, is in `parsing`; what nodes do is in `combine`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hubmap_ml.fusion import FusionMethod, MergeRule
+from hubmap_ml.postprocess import Step, steps_to_data
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network and how it looks at an image.
+
+    Attributes:
+        path: its checkpoint folder inside the predictor folder.
+        views: flips, by name; the instances' source is the view's index.
+        scales: (longest, shortest) sides in pixels that the image is resized to, or one number for both; None
+            is the checkpoint's own.
+        score: candidates below are not proposed.
+        dedupe_iou: of candidates of a view and label that overlap more than this only the best stays; None
+            keeps all.
+        max_per_image: candidates an image and view, at most; None keeps all.
+        name: for people.
+    """
+
+    path: str
+    views: tuple[str, ...] = ("none",)
+    scales: tuple[int | tuple[int, int], ...] | None = None
+    score: float = 0.001
+    dedupe_iou: float | None = 0.9
+    max_per_image: int | None = 1000
+    name: str = ""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What its instances' ``source`` counts through: each scale through each view."""
+        if self.scales is None:
+            return self.views
+        return tuple(f"{view}@{_side(scale)}" for scale in self.scales for view in self.views)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Predictions computed before, found by image id; images that are not among them cannot be predicted.
+
+    Attributes:
+        path: a folder of images.parquet and instances.parquet inside the predictor folder.
+        name: for people.
+    """
+
+    path: str
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """Views of one network, or folds of one member, merged by a rule that keeps the score scale.
+
+    Attributes:
+        over: ``"views"`` (one child, a leaf, whose sources are the views) or ``"folds"`` (a child each).
+        children: what is merged.
+        iou_threshold: in (0, 1); instances of two sources whose boxes overlap by more are one.
+        rule: of ``hubmap_ml.fusion.MERGE_RULES``.
+        name: for people.
+    """
+
+    over: Literal["views", "folds"]
+    children: tuple["Node", ...]
+    iou_threshold: float
+    rule: MergeRule = "match_mean"
+    name: str = ""
+
+    @property
+    def leaf(self) -> "Leaf":
+        """The one leaf below a "views" node."""
+        (child,) = self.children
+        if not isinstance(child, Network | Stored):
+            raise ValueError(f"views are merged directly above a leaf, not above {type(child).__name__}")
+        return child
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Ordered post-processing steps over a child."""
+
+    child: "Node"
+    steps: tuple[Step, ...]
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Fusion:
+    """Members fused into one set of instances.
+
+    Attributes:
+        children: a member each.
+        iou_threshold: in (0, 1); instances of two members whose boxes overlap by more are one.
+        method: of ``hubmap_ml.fusion.FUSION_METHODS``.
+        weights: one a child; None is 1 each.
+        skip_score: instances below are left out of the fusion.
+        name: for people.
+    """
+
+    children: tuple["Node", ...]
+    iou_threshold: float
+    method: FusionMethod = "wbf"
+    weights: tuple[float, ...] | None = None
+    skip_score: float = 0.0
+    name: str = ""
+
+
+Leaf = Network | Stored
+Node = Network | Stored | Merge | Steps | Fusion
+
+
+def children_of(node: Node) -> tuple[Node, ...]:
+    """The nodes directly below, in order; none for a leaf."""
+    if isinstance(node, Merge | Fusion):
+        return node.children
+    return (node.child,) if isinstance(node, Steps) else ()
+
+
+def leaves_of(node: Node) -> Iterator[Leaf]:
+    """All leaves below a node, or the leaf itself, from the first to the last."""
+    if isinstance(node, Network | Stored):
+        yield node
+    for child in children_of(node):
+        yield from leaves_of(child)
+
+
+def node_to_data(node: Node) -> dict[str, Any]:
+    """Write a node and all below it as JSON-able data."""
+    name = {"name": node.name} if node.name else {}
+    if isinstance(node, Network):
+        return {
+            "kind": "network",
+            **name,
+            "path": node.path,
+            "views": list(node.views),
+            "scales": None if node.scales is None else [_plain(scale) for scale in node.scales],
+            "score": node.score,
+            "dedupe_iou": node.dedupe_iou,
+            "max_per_image": node.max_per_image,
+        }
+    if isinstance(node, Stored):
+        return {"kind": "stored", **name, "path": node.path}
+    if isinstance(node, Steps):
+        return {
+            "kind": "steps",
+            **name,
+            "steps": steps_to_data(node.steps),
+            "child": node_to_data(node.child),
+        }
+    children = [node_to_data(child) for child in node.children]
+    if isinstance(node, Merge):
+        rule = {"rule": node.rule, "iou_threshold": node.iou_threshold}
+        return {"kind": node.over, **name, **rule, "children": children}
+    return {
+        "kind": "fusion",
+        **name,
+        "method": node.method,
+        "iou_threshold": node.iou_threshold,
+        "skip_score": node.skip_score,
+        "weights": None if node.weights is None else list(node.weights),
+        "children": children,
+    }
+
+
+def _plain(scale: int | tuple[int, int]) -> int | list[int]:
+    return scale if isinstance(scale, int) else list(scale)
+
+
+def _side(scale: int | tuple[int, int]) -> str:
+    return str(scale) if isinstance(scale, int) else f"{scale[0]}x{scale[1]}"

@@ -1,0 +1,5 @@
+"""Competition formats: predictions to the file that is handed in, and back."""
+
+from hubmap_ml.submission.formats import FORMATS, SubmissionFormat, submission_format
+
+__all__ = ["FORMATS", "SubmissionFormat", "submission_format"]
