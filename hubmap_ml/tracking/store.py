@@ -1,0 +1,111 @@
+"""The MLflow store: where it is, that it exists, and artifacts of its runs as local folders."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+from hubmap_ml.spec import InputError
+
+log = logging.getLogger(__name__)
+
+WORK_FOLDER = "HUBMAP_ML_WORK"
+
+
+def work_folder() -> Path:
+    """Return the folder for files in the making: ``HUBMAP_ML_WORK``, or ``.hubmap_ml`` in the current folder."""
+    return Path(os.environ.get(WORK_FOLDER) or ".hubmap_ml").resolve()
+
+
+def open_store() -> MlflowClient:
+    """Connect to the store and create its tables where they are missing.
+
+    MLflow's own rule says which: ``MLFLOW_TRACKING_URI``, else ``mlflow.db`` in the current folder.
+
+    Raises:
+        InputError: the store cannot be reached or is half-created.
+    """
+    quiet_mlflow()
+    uri = mlflow.get_tracking_uri()
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the MLflow store {without_credentials(uri)} cannot be used ({without_credentials(reason)}); "
+            "see MLFLOW_TRACKING_URI and 'hubmap-ml doctor'"
+        ) from error
+    return client
+
+
+def quiet_mlflow() -> None:
+    """Keep MLflow's and Alembic's notes about tables, and bars for local copies, out of people's terminals."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def without_credentials(text: str) -> str:
+    """Return a text with ``user:password@`` taken out of every address in it."""
+    head, mark, tail = text.partition("://")
+    if not mark:
+        return text
+    address, _, rest = tail.partition(" ")
+    host = address.rsplit("@", 1)[-1] if "@" in address.split("?")[0] else address
+    return f"{head}://{host}" + (f" {without_credentials(rest)}" if rest else "")
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """Return the id of the MLflow experiment ``name``, creating it where it is missing."""
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        if found.lifecycle_stage != "active":
+            raise InputError(f"the MLflow experiment {name!r} was deleted; restore it or choose another name")
+        return str(found.experiment_id)
+    try:
+        return str(client.create_experiment(name))
+    except MlflowException:
+        again = client.get_experiment_by_name(name)  # another process was faster
+        if again is None:
+            raise
+        return str(again.experiment_id)
+
+
+def local_artifact(client: MlflowClient, run_id: str, path: str) -> Path:
+    """Return an artifact of a run as a local file or folder, fetching it into the work folder where it is remote.
+
+    Raises:
+        InputError: the run has no such artifact.
+    """
+    base = client.get_run(run_id).info.artifact_uri or ""
+    return local_copy(f"{base.rstrip('/')}/{path}", work_folder() / "cache" / run_id / path)
+
+
+def local_copy(uri: str, cache: Path) -> Path:
+    """Return what ``uri`` names as a local path: itself if it is one, else a copy at ``cache``."""
+    local = _local_path(uri)
+    if local is None:
+        if not cache.exists():
+            beside = cache.with_name(cache.name + ".partial")
+            shutil.rmtree(beside, ignore_errors=True)
+            beside.mkdir(parents=True)
+            fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(beside)))
+            fetched.rename(cache)
+            shutil.rmtree(beside, ignore_errors=True)
+        return cache
+    if not local.exists():
+        raise InputError(f"artifact {local} is missing from the store; run the stage that makes it again")
+    return local
+
+
+def _local_path(uri: str) -> Path | None:
+    parts = urlsplit(uri)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return Path(uri) if parts.scheme == "" else None

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from hubmap_ml.spec import InputError
+from hubmap_ml.tracking import experiment_id, local_artifact, open_store, without_credentials
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("postgresql://me:secret@host/db", "postgresql://host/db"),
+        ("cannot reach http://me:p@ss@host:5000/x now", "cannot reach http://host:5000/x now"),
+        ("sqlite:////data/mlflow.db", "sqlite:////data/mlflow.db"),
+        ("no address", "no address"),
+    ],
+)
+def test_credentials_are_taken_out_of_addresses(text: str, left: str) -> None:
+    assert without_credentials(text) == left
+
+
+def test_a_store_that_cannot_be_used_is_said_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "mlflow.db").write_text("this is no database, it is a text file of some length" * 10)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(InputError, match="cannot be used.*doctor"):
+        open_store()
+
+
+def test_an_experiment_is_made_once(store: MlflowClient) -> None:
+    assert experiment_id(store, "demo") == experiment_id(store, "demo")
+    store.delete_experiment(experiment_id(store, "demo"))
+    with pytest.raises(InputError, match="was deleted"):
+        experiment_id(store, "demo")
+
+
+def test_a_missing_artifact_is_said(store: MlflowClient) -> None:
+    run = store.create_run(experiment_id(store, "demo"))
+    with pytest.raises(InputError, match="is missing from the store"):
+        local_artifact(store, run.info.run_id, "checkpoints/best")
