@@ -1,0 +1,287 @@
+"""The command line: one command a stage, and the commands that are no stage.
+
+Heavy imports stand inside functions: ``--help`` answers in under a second. Bad input ends with one line and exit code
+2; ``--debug`` shows the traceback.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hubmap_ml.stages.session import Outcome
+
+app = typer.Typer(
+    name="hubmap-ml",
+    help="Experiments in biomedical segmentation: from raw files to a registered ensemble and its submission.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ExperimentName = Annotated[
+    str, typer.Option("--experiment", help="A file, a folder, or a name in experiments/.")
+]
+Raw = Annotated[str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")]
+MemberName = Annotated[
+    str, typer.Option("--member", help="Member of the experiment; the first where none is given.")
+]
+Fold = Annotated[str, typer.Option("--fold", help="Fold that is held out.")]
+Changes = Annotated[
+    str, typer.Option("--set", help="Changes to members' configurations: 'optimizer.lr=0.02;...'.")
+]
+Workers = Annotated[str, typer.Option("--workers", help="Processes that load data; -1 chooses by the cores.")]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+WithUpstream = Annotated[
+    str, typer.Option("--with-upstream", help="true: run a missing training stage first.")
+]
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and debug messages.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Say warnings only.")] = False,
+) -> None:
+    """Set up what all commands share."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
+    logging.getLogger("hubmap_ml").setLevel(level)
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    debug = "--debug" in sys.argv[1:]
+    if debug:  # allowed anywhere on the line
+        sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
+    from hubmap_ml.spec.errors import InputError
+
+    try:
+        app()
+    except InputError as error:
+        _fail_waiting_run(str(error))
+        if debug:
+            raise
+        print(f"hubmap-ml: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("hubmap-ml: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        _fail_waiting_run(f"{type(error).__name__}: {error}")
+        if debug:
+            raise
+        lines = str(error).strip().splitlines() or [""]
+        print(f"hubmap-ml: {type(error).__name__}: {lines[-1]} (--debug shows where)", file=sys.stderr)
+        sys.exit(1)
+
+
+@app.command("main")
+def main_command(
+    experiment: ExperimentName = "demo", raw: Raw = "", set: Changes = "", workers: Workers = "-1",
+    device: Device = "auto",
+) -> None:  # fmt: skip
+    """Run the whole chain of an experiment. Example: hubmap-ml main --experiment demo"""
+    _chain(experiment=experiment, raw=raw, set=set, workers=_whole(workers, "workers"), device=device)
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole chain on generated tissue (ten minutes on two cores), and say how to look at it."""
+    _chain(experiment="demo")
+    typer.echo("Look at it: hubmap-ml ui   (or: make ui)")
+
+
+@app.command()
+def prepare(experiment: ExperimentName = "demo", raw: Raw = "", workers: Workers = "-1") -> None:
+    """Convert raw files and assign folds. Example: hubmap-ml prepare --experiment nuclei --raw FOLDER"""
+    from hubmap_ml.stages import prepare as stage
+
+    _tell(stage.run(experiment=experiment, raw=raw, workers=_whole(workers, "workers")))
+
+
+@app.command()
+def pretrain(
+    experiment: ExperimentName = "demo", member: MemberName = "", fold: Fold = "0", raw: Raw = "",
+    set: Changes = "", workers: Workers = "-1", device: Device = "auto",
+) -> None:  # fmt: skip
+    """Train stage 1 of a member. Example: hubmap-ml pretrain --member htc --set runner.max_epochs=2"""
+    from hubmap_ml.stages import pretrain as stage
+
+    _tell(stage.run(experiment=experiment, member=member, fold=_whole(fold, "fold"), raw=raw, set=set,
+                    workers=_whole(workers, "workers"), device=device))  # fmt: skip
+
+
+@app.command()
+def finetune(
+    experiment: ExperimentName = "demo", member: MemberName = "", fold: Fold = "0", raw: Raw = "",
+    set: Changes = "", workers: Workers = "-1", device: Device = "auto", with_upstream: WithUpstream = "false",
+) -> None:  # fmt: skip
+    """Train stage 2 of a member on one fold. Example: hubmap-ml finetune --member htc --fold 1"""
+    from hubmap_ml.stages import finetune as stage
+
+    _tell(stage.run(experiment=experiment, member=member, fold=_whole(fold, "fold"), raw=raw, set=set,
+                    workers=_whole(workers, "workers"), device=device,
+                    with_upstream=_yes(with_upstream)))  # fmt: skip
+
+
+@app.command()
+def predict(
+    experiment: ExperimentName = "demo", member: MemberName = "", fold: Fold = "0", raw: Raw = "",
+    set: Changes = "", workers: Workers = "-1", device: Device = "auto", with_upstream: WithUpstream = "false",
+) -> None:  # fmt: skip
+    """Write candidates with one fold's network. Example: hubmap-ml predict --member htc --fold 1"""
+    from hubmap_ml.stages import predict as stage
+
+    _tell(stage.run(experiment=experiment, member=member, fold=_whole(fold, "fold"), raw=raw, set=set,
+                    workers=_whole(workers, "workers"), device=device,
+                    with_upstream=_yes(with_upstream)))  # fmt: skip
+
+
+@app.command()
+def tune(
+    experiment: ExperimentName = "demo", member: MemberName = "", raw: Raw = "", set: Changes = "",
+    workers: Workers = "-1", device: Device = "auto", with_upstream: WithUpstream = "false",
+) -> None:  # fmt: skip
+    """Tune a member's thresholds on out-of-fold candidates. Example: hubmap-ml tune --member htc"""
+    from hubmap_ml.stages import tune as stage
+
+    _tell(stage.run(experiment=experiment, member=member, raw=raw, set=set, workers=_whole(workers, "workers"),
+                    device=device, with_upstream=_yes(with_upstream)))  # fmt: skip
+
+
+@app.command()
+def promote(
+    experiment: ExperimentName = "demo", raw: Raw = "", set: Changes = "", workers: Workers = "-1",
+    device: Device = "auto", with_upstream: WithUpstream = "false",
+) -> None:  # fmt: skip
+    """Register the members that pass the gate. Example: hubmap-ml promote --experiment demo"""
+    from hubmap_ml.stages import promote as stage
+
+    _tell(stage.run(experiment=experiment, raw=raw, set=set, workers=_whole(workers, "workers"), device=device,
+                    with_upstream=_yes(with_upstream)))  # fmt: skip
+
+
+@app.command()
+def ensemble(experiment: ExperimentName = "demo", raw: Raw = "") -> None:
+    """Fuse the promoted members and register the result. Example: hubmap-ml ensemble --experiment demo"""
+    from hubmap_ml.stages import ensemble as stage
+
+    _tell(stage.run(experiment=experiment, raw=raw))
+
+
+@app.command()
+def submit(
+    experiment: ExperimentName = "demo",
+    raw: Raw = "",
+    model: Annotated[
+        str, typer.Option("--model", help="models:/NAME@ALIAS; the champion where none is given.")
+    ] = "",
+    predictions: Annotated[
+        str, typer.Option("--predictions", help="Stored predictions instead of a model.")
+    ] = "",
+    device: Device = "auto",
+) -> None:
+    """Write the competition's csv for the test images. Example: hubmap-ml submit --experiment demo"""
+    from hubmap_ml.stages import submit as stage
+
+    outcome = stage.run(experiment=experiment, raw=raw, model=model, predictions=predictions, device=device)
+    _tell(outcome)
+    typer.echo(str(outcome.details["file"]))
+
+
+@app.command()
+def report(experiment: ExperimentName = "demo", raw: Raw = "") -> None:
+    """Write one page with scores, chain and overlays. Example: hubmap-ml report --experiment demo"""
+    from hubmap_ml.stages import report as stage
+
+    outcome = stage.run(experiment=experiment, raw=raw)
+    _tell(outcome)
+    typer.echo(str(outcome.details["page"]))
+
+
+@app.command()
+def evaluate(
+    truth: Annotated[Path, typer.Option("--truth", help="COCO json.")],
+    predictions: Annotated[
+        Path,
+        typer.Option(
+            "--predictions", help="COCO results json, a folder of our Parquet, or a submission csv."
+        ),
+    ],
+    metric: Annotated[str, typer.Option("--metric", help="ap60 or coco_segm.")] = "ap60",
+    json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False,
+) -> None:
+    """Score predictions. Example: hubmap-ml evaluate --truth t.json --predictions p.json --metric ap60 --json"""
+    from hubmap_ml.stages import evaluate as stage
+
+    stage.show(stage.run(truth, predictions, metric), as_json=json)
+
+
+@app.command()
+def doctor(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Look at this machine: python, torch, compiled operations, GPU, conda, store, disk."""
+    import json as json_format
+
+    from hubmap_ml.cli import doctor as examination
+
+    found = examination.report()
+    if json:
+        typer.echo(json_format.dumps(found))
+    else:
+        examination.render(found)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option("--port", help="Port on this machine.")] = 5000,
+    open_browser: Annotated[bool, typer.Option("--open/--no-open", help="Open a browser.")] = False,
+) -> None:
+    """Start MLflow's pages on the project's store, in the model-training view."""
+    from hubmap_ml.tracking import serve_ui
+
+    serve_ui(port, open_browser=open_browser)
+
+
+def _chain(**parameters: Any) -> None:
+    from hubmap_ml.cli.tables import print_chain, step_printer
+    from hubmap_ml.stages import main as stage
+
+    print_chain(stage.run(**parameters, told=step_printer()))
+
+
+def _tell(outcome: "Outcome") -> None:
+    typer.echo(f"{outcome.name}: {outcome.verdict} (run {outcome.run_id}, {outcome.seconds:.0f} s)")
+
+
+def _whole(text: str, name: str) -> int:
+    """Read a whole number; MLflow writes its numbers as text, sometimes with a point."""
+    from hubmap_ml.spec.errors import InputError
+
+    try:
+        number = float(text)
+        if number != int(number):
+            raise ValueError
+    except (ValueError, OverflowError):
+        raise InputError(f"--{name} is {text!r}; it must be a whole number") from None
+    return int(number)
+
+
+def _yes(text: str) -> bool:
+    from hubmap_ml.spec.errors import InputError
+
+    if text.lower() not in ("true", "false"):
+        raise InputError(f"--with-upstream is {text!r}; it must be true or false")
+    return text.lower() == "true"
+
+
+def _fail_waiting_run(message: str) -> None:
+    """End the run that MLflow made for this call, if one waits; without MLflow's import where none does."""
+    import os
+
+    if os.environ.get("MLFLOW_RUN_ID"):
+        from hubmap_ml.tracking import fail_waiting_run
+
+        fail_waiting_run(message)

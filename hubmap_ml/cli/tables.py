@@ -1,0 +1,50 @@
+"""What the command line shows while the chain runs, and at its end."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from hubmap_ml.stages.main import Chain
+    from hubmap_ml.stages.session import Outcome
+
+
+def step_printer() -> Callable[["Outcome"], None]:
+    """Return a function that prints one line for each finished step."""
+    console = _console()
+
+    def tell(outcome: "Outcome") -> None:
+        console.print(
+            f"[green]✓[/] [bold]{outcome.name}[/]  {outcome.verdict}  [dim]{outcome.seconds:.0f} s[/]"
+        )
+
+    return tell
+
+
+def print_chain(chain: "Chain") -> None:
+    """Print the final table: members and ensemble, with scores, time and memory."""
+    console = _console()
+    table = Table(title=chain.outcome.verdict, title_justify="left", title_style="bold")
+    table.add_column("")
+    for name in ("out of fold", "cross-fitted", "hidden test", "time", "peak memory"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for row in chain.rows:
+        table.add_row(
+            row.name, _score(row.out_of_fold), _score(row.cross_fitted), _score(row.hidden_test),
+            f"{row.seconds:.0f} s", f"{row.peak_mib:.0f} MiB", row.badge,
+        )  # fmt: skip
+    console.print(table)
+    console.print(f"[dim]report[/] {chain.report}\n[dim]submission[/] {chain.submission}", soft_wrap=True)
+
+
+def _console() -> Console:
+    """A console as wide as the terminal; in a file or pipe, wide enough for a line a step."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=160)
+
+
+def _score(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""The front door: one module per entry point, each with ``run(...)``; see MLproject."""

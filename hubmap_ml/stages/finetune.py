@@ -1,0 +1,38 @@
+"""`finetune`: stage 2, training on the clean pool without one fold, from the weights of the member's stage 1."""
+
+from hubmap_ml.spec import InputError
+from hubmap_ml.stages import upstream
+from hubmap_ml.stages.fitting import fit_and_record
+from hubmap_ml.stages.running import running
+from hubmap_ml.stages.session import Outcome, Session, open_session
+
+
+def run(
+    *, experiment: str = "demo", member: str = "", fold: int = 0, raw: str = "", set: str = "",
+    workers: int = -1, device: str = "auto", with_upstream: bool = False, parent: str = "",
+) -> Outcome:  # fmt: skip
+    """Train stage 2 of a member on one fold (the entry point; see `work`)."""
+    session = open_session(experiment=experiment, raw=raw, set=set, workers=workers, device=device,
+                           with_upstream=with_upstream, parent=parent)  # fmt: skip
+    return work(session, session.experiment.member_named(member), fold)
+
+
+def work(session: Session, member: str, fold: int) -> Outcome:
+    """Train a member on all images of its pool but those of ``fold``, and evaluate on these after each epoch."""
+    with running(session, "finetune", member=member, fold=fold) as at:
+        check_fold(session, member, fold)
+        prepared = upstream.prepared(session)
+        start = upstream.pretrained(session, member, fold, prepared)
+        wanted = upstream.finetune_inputs(session, member, fold, prepared, start)
+        came_from = [prepared.run.run_id] + ([start.run_id] if start else [])
+        at.run.identify(wanted, upstream_runs=came_from)
+        rows = upstream.pool_rows(session, session.experiment.members[member].finetune.pool, prepared.data)
+        held_out = prepared.data.images.folds[rows] == fold
+        return fit_and_record(at, member, "finetune", prepared, rows[~held_out], rows[held_out], start=start)
+
+
+def check_fold(session: Session, member: str, fold: int) -> None:
+    """Refuse a fold that the member is not trained on."""
+    folds = session.experiment.folds_of(member)
+    if fold not in folds:
+        raise InputError(f"fold {fold} is none of member {member!r}; its folds: {', '.join(map(str, folds))}")

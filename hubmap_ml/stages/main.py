@@ -1,0 +1,150 @@
+"""`main`: the whole chain, from raw files to a registered ensemble and its submission, as nested runs of one parent.
+
+Steps that need torch run in one long-lived worker; the others here. Nothing is started per step: a process costs
+seconds.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.stages import (
+    ensemble,
+    finetune,
+    predict,
+    prepare,
+    pretrain,
+    promote,
+    report,
+    submit,
+    tune,
+    upstream,
+)
+from hubmap_ml.stages.running import running
+from hubmap_ml.stages.session import Outcome, Session, open_session
+from hubmap_ml.stages.worker import TorchWorker
+from hubmap_ml.tracking import end_children
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the final table."""
+
+    name: str
+    out_of_fold: float | None
+    cross_fitted: float | None
+    hidden_test: float | None
+    seconds: float
+    peak_mib: float
+    badge: str = ""
+
+
+@dataclass(frozen=True)
+class Chain:
+    """What `main` reports: the parent's outcome, the final table and every step in order."""
+
+    outcome: Outcome
+    rows: Sequence[Row]
+    steps: Sequence[Outcome]
+    report: str = ""
+    submission: str = ""
+
+
+@dataclass
+class _Steps:
+    """Runs steps one after the other and remembers their outcomes."""
+
+    told: Callable[[Outcome], None]
+    worker: TorchWorker
+    done: list[Outcome] = field(default_factory=list)
+
+    def here(self, function: Callable[..., Outcome], *arguments: Any) -> Outcome:
+        return self._keep(function(*arguments))
+
+    def in_worker(self, function: Callable[..., Outcome], *arguments: Any) -> Outcome:
+        return self._keep(self.worker.call(function, *arguments))
+
+    def _keep(self, outcome: Outcome) -> Outcome:
+        self.done.append(outcome)
+        self.told(outcome)
+        return outcome
+
+
+def run(
+    *, experiment: str = "demo", raw: str = "", set: str = "", workers: int = -1, device: str = "auto",
+    parent: str = "", told: Callable[[Outcome], None] | None = None,
+) -> Chain:  # fmt: skip
+    """Run the whole chain of an experiment (the entry point; see `work`)."""
+    session = open_session(
+        experiment=experiment, raw=raw, set=set, workers=workers, device=device, parent=parent
+    )
+    return work(session, told or (lambda outcome: None))
+
+
+def work(session: Session, told: Callable[[Outcome], None]) -> Chain:
+    """Run every step of the chain.
+
+    Args:
+        session: experiment and settings.
+        told: called with each step's outcome as it ends.
+
+    Raises:
+        InputError: bad input in any step, or an ensemble under ``min_ensemble_test_score``.
+    """
+    experiment = session.experiment
+    started = time.monotonic()
+    with running(session, "main", subject=experiment.name) as at, TorchWorker() as worker:
+        inner = session.nested_in(at.run.run_id)
+        steps = _Steps(told, worker)
+        try:
+            steps.here(prepare.work, inner)
+            prepared = upstream.prepared(inner)
+            at.run.identify(
+                StageInputs("main", {"experiment": experiment.model_dump(mode="json")}, (), prepared.digest)
+            )
+            for member in experiment.members:
+                _train(inner, steps, member, prepared)
+            for member in experiment.members:
+                steps.here(tune.work, inner, member)
+            steps.here(promote.work, inner, worker)
+            fused = steps.here(ensemble.work, inner)
+            submitted = steps.in_worker(submit.work, inner, "", "")
+            page = steps.here(report.work, inner)
+        except BaseException as error:
+            end_children(at.run.client, at.run.run_id, f"ended with its parent: {error}")
+            raise
+        rows = [Row(**row) for row in page.details["rows"]]
+        for row in rows:
+            at.recorder.metrics({f"{row.name}/{key}": value for key in ("out_of_fold", "cross_fitted", "hidden_test")
+                                 if (value := getattr(row, key)) is not None}, step=0)  # fmt: skip
+        at.recorder.data([row.__dict__ for row in rows], "table.json")
+        score = submitted.details.get("test_score")
+        said = "" if score is None else f", {score:.3f} on the hidden test"
+        outcome = at.finish(
+            f"ensemble of {len(fused.details['members'])}: {experiment.metric} {fused.details['cross_fitted']:.3f} "
+            f"cross-fitted{said}; {len(steps.done)} steps in {time.monotonic() - started:.0f} s",
+            headline=fused.headline,
+        )  # fmt: skip
+        floor = experiment.min_ensemble_test_score
+        if floor is not None and score is not None and score < floor:
+            raise InputError(f"the ensemble scores {score:.3f} on the hidden test, under the {floor} that experiment "
+                             f"{experiment.name!r} asks for (min_ensemble_test_score)")  # fmt: skip
+    return Chain(outcome, rows, steps.done, str(page.details["page"]), str(submitted.details["file"]))
+
+
+def _train(session: Session, steps: _Steps, member: str, prepared: upstream.Prepared) -> None:
+    """Train a member on its folds, and predict; stage 1 once where its data does not depend on the fold."""
+    made: set[int | None] = set()
+    for fold in session.experiment.folds_of(member):
+        if session.experiment.members[member].pretrain is not None:
+            without = upstream.pretrain_fold(session, member, fold, prepared.data)
+            if without not in made:
+                steps.in_worker(pretrain.work, session, member, fold)
+                made.add(without)
+        steps.in_worker(finetune.work, session, member, fold)
+        steps.in_worker(predict.work, session, member, fold)

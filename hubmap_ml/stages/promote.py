@@ -1,0 +1,233 @@
+"""`promote`: members that pass the gate become registered versions; the best of them get the alias `promoted`.
+
+The gate of now: complete folds, a predictor that loads in another process and gives finite scores, and a score above
+the floor. What it found stands in the version's tags; the alias is recomputed from tags at every call.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubmap_ml.ensembling import FoldRecord, GateResult, MemberRecord, VersionRecord, check_member, promoted
+from hubmap_ml.predictor import write_predictor
+from hubmap_ml.spec import InputError
+from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.stages.running import Running, running
+from hubmap_ml.stages.session import Outcome, Session, open_session
+from hubmap_ml.stages.tune import believable, in_words, read_study
+from hubmap_ml.stages.worker import TorchWorker, WorkerError
+from hubmap_ml.tracking import PROMOTED, FoundRun, Version, point_alias, register_folder, versions
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A member before the gate: its study, its predictions, and the networks behind them."""
+
+    member: str
+    study: Mapping[str, Any]
+    tuned: FoundRun
+    predicted: list[FoundRun]
+    trained: list[FoundRun]
+
+
+def run(
+    *, experiment: str = "demo", raw: str = "", set: str = "", workers: int = -1, device: str = "auto",
+    with_upstream: bool = False, parent: str = "",
+) -> Outcome:  # fmt: skip
+    """Promote the members of an experiment (the entry point; see `work`)."""
+    return work(open_session(experiment=experiment, raw=raw, set=set, workers=workers, device=device,
+                             with_upstream=with_upstream, parent=parent))  # fmt: skip
+
+
+def model_name(session: Session, member: str) -> str:
+    """Return a member's registered name."""
+    return f"{session.experiment.name}.{member}"
+
+
+def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
+    """Examine every member, register those that pass, and recompute the aliases.
+
+    Args:
+        session: experiment and settings.
+        worker: process in which predictors are tried; one is started where none is given.
+    """
+    with running(session, "promote") as at:
+        prepared = upstream.prepared(session)
+        candidates: list[_Candidate] = []
+        refused: dict[str, str] = {}
+        for member in session.experiment.members:
+            try:
+                candidates.append(_gather(session, member, prepared))
+            except InputError as error:
+                refused[member] = str(error)
+        keys = tuple(candidate.tuned.key for candidate in candidates)
+        at.run.identify(
+            inputs.promote(session, keys, prepared.digest),
+            upstream_runs=[candidate.tuned.run_id for candidate in candidates],
+        )
+        with _worker(worker) as trying:
+            results = [_examine(at, candidate, prepared, trying) for candidate in candidates]
+        refused |= {result.record.member: result.verdict for result in results if not result.passed}
+        findings = {result.record.member: result.tags() for result in results}
+        at.recorder.data({"findings": findings, "refused": refused}, "gate.json")
+        chosen = recompute_aliases(session, at.run.client, prepared.digest)
+        told = " | ".join(f"{member}: {reason}" for member, reason in refused.items())
+        if not any(result.passed for result in results):
+            raise InputError(f"no member passes the gate: {told}")
+        return at.finish(
+            f"promoted: {', '.join(version.name for version in chosen)}"
+            + (f"; refused: {told}" if told else ""),
+            details={"promoted": [version.uri for version in chosen], "refused": refused},
+        )
+
+
+def recompute_aliases(session: Session, client: Any, data_digest: str) -> list[Version]:
+    """Point `promoted` of every member where the tags of its versions say; return the promoted versions, best first."""
+    names = [model_name(session, member) for member in session.experiment.members]
+    known = {(version.name, version.number): version for name in names for version in versions(client, name)}
+    records = [VersionRecord(version.name, version.number, version.tags) for version in known.values()]
+    best = promoted(records, data_digest=data_digest, best=session.experiment.promote.best)
+    chosen = [known[record.name, record.version] for record in best]
+    of_name = {version.name: version for version in chosen}
+    for name in names:
+        point_alias(client, name, PROMOTED, of_name.get(name))
+    return chosen
+
+
+def try_predictor(folder: str, image: str) -> str:
+    """Load a predictor and look at one image (runs in the worker); return what went wrong, empty if nothing did."""
+    import numpy as np
+
+    from hubmap_ml.predictor import open_predictor
+
+    try:
+        predictions = open_predictor(Path(folder)).predict([Path(image)])
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finite = bool(np.isfinite(predictions.scores).all() and np.isfinite(predictions.boxes).all())
+    return "" if finite else "scores or boxes are not finite"
+
+
+def member_tree(session: Session, member: str, steps: list[Any], leaf: str) -> dict[str, Any]:
+    """Return a member's part of a predictor tree: views, folds, then its tuned steps.
+
+    Args:
+        session: experiment and settings.
+        member: its name.
+        steps: post-processing as data.
+        leaf: prefix of the folds' folders, such as ``leaves/htc``.
+    """
+    how = session.experiment.members[member].predict
+    merge = {"rule": "match_mean", "iou_threshold": session.experiment.merge_iou}
+    folds = []
+    for fold in session.experiment.folds_of(member):
+        network = {"kind": "network", "path": f"{leaf}_fold{fold}", "views": list(how.views),
+                   "scales": list(how.scales) if how.scales else None, "score": how.score,
+                   "dedupe_iou": how.dedupe_iou, "max_per_image": how.max_per_image}  # fmt: skip
+        folds.append({"kind": "views", **merge, "children": [network]})
+    return {
+        "kind": "steps",
+        "name": member,
+        "steps": steps,
+        "child": {"kind": "folds", **merge, "children": folds},
+    }
+
+
+def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Candidate:
+    tuned, predicted = upstream.tuned(session, member, prepared)
+    trained = [
+        upstream.finetuned(session, member, fold, prepared) for fold in session.experiment.folds_of(member)
+    ]
+    return _Candidate(member, read_study(tuned), tuned, predicted, trained)
+
+
+def _examine(
+    at: Running, candidate: _Candidate, prepared: upstream.Prepared, worker: TorchWorker
+) -> GateResult:
+    session, member = at.session, candidate.member
+    checkpoint = session.experiment.members[member].finetune.checkpoint
+    folds = session.experiment.folds_of(member)
+    leaves = {
+        f"leaves/{member}_fold{fold}": run.artifact(f"checkpoints/{checkpoint}")
+        for fold, run in zip(folds, candidate.trained, strict=True)
+    }
+    folder = at.recorder.folder / "members" / member
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_predictor(
+            folder,
+            tree=member_tree(session, member, candidate.study["best_steps"], f"leaves/{member}"),
+            leaves=leaves,
+            categories=prepared.data.annotations.categories,
+            properties={"member": member, "tune_run": candidate.tuned.run_id},
+        )
+        problem = worker.call(try_predictor, str(folder), str(prepared.data.image_path(0)))
+    except (InputError, WorkerError) as error:
+        problem = str(error).strip().splitlines()[-1]
+    records = tuple(
+        FoldRecord(fold, run.run_id, _digest(leaf), seen.metrics["headline"], problem)
+        for fold, run, leaf, seen in zip(
+            folds, candidate.trained, leaves.values(), candidate.predicted, strict=True
+        )
+    )
+    headline = believable(candidate.study["cross_fitted"], candidate.study["value"])
+    record = MemberRecord(member, folds, records, headline, prepared.digest)
+    result = check_member(record, min_score=session.experiment.promote.min_score)
+    if result.passed:
+        card = _card(session, candidate, record)
+        (folder / "card.md").write_text(card)
+        at.run.client.log_artifacts(at.run.run_id, str(folder), f"members/{member}")
+        register_folder(
+            at.run.client,
+            name=model_name(session, member),
+            run_id=at.run.run_id,
+            artifact=f"members/{member}",
+            tags={
+                **result.tags(),
+                "hubmap.member": member,
+                "hubmap.refitted": repr(float(candidate.study["value"])),
+                "hubmap.stage_key": candidate.tuned.key,
+                "hubmap.tune_run": candidate.tuned.run_id,
+                "hubmap.predict_runs": ",".join(run.run_id for run in candidate.predicted),
+            },
+            description=card,
+        )
+    return result
+
+
+def _digest(checkpoint: Path) -> str:
+    return str(json.loads((checkpoint / "config.json").read_text())["digest_of_weights"])
+
+
+def _card(session: Session, candidate: _Candidate, record: MemberRecord) -> str:
+    metric = session.experiment.metric
+    study = candidate.study
+    return "\n".join(
+        [
+            f"# {model_name(session, record.member)}",
+            "",
+            f"**{metric} {in_words(study['cross_fitted'], study['value'])}**; {len(record.folds)} folds; "
+            f"{study['base_value']:.3f} before tuning.",
+            "",
+            f"- post-processing: `{json.dumps(study['best_steps'])}`",
+            f"- folds trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
+            f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.predicted)}",
+            f"- thresholds: {candidate.tuned.run_id}",
+            f"- data: {record.data_digest[:16]}",
+        ]
+    )
+
+
+@contextlib.contextmanager
+def _worker(given: TorchWorker | None) -> Iterator[TorchWorker]:
+    if given is not None:
+        yield given
+    else:
+        with TorchWorker() as own:
+            yield own

@@ -1,0 +1,214 @@
+"""`report`: one page with the final table, the chain and overlays, made of what the other stages kept."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from hubmap_ml.data import PreparedData, read_image
+from hubmap_ml.instances import Annotations, Instances, PredictionSet, read_predictions
+from hubmap_ml.metrics import evaluate
+from hubmap_ml.postprocess import apply_steps, parse_steps
+from hubmap_ml.spec import InputError
+from hubmap_ml.stages import ensemble, promote, upstream
+from hubmap_ml.stages.candidates import on_test_images
+from hubmap_ml.stages.running import running
+from hubmap_ml.stages.session import Outcome, Session, open_session
+from hubmap_ml.stages.submit import PREDICTIONS
+from hubmap_ml.stages.tune import believable, in_words, read_study
+from hubmap_ml.tracking import CHAMPION, PROMOTED, FoundRun, by_alias, open_store, search
+from hubmap_ml.viz import ReportData, ReportFigure, ReportRow, ReportStage, truth_and_prediction, write_page
+
+PAGE = "report.html"
+PICTURES = 6
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One line of the table, with the runs behind it."""
+
+    name: str
+    kind: str
+    out_of_fold: float
+    cross_fitted: float | None
+    hidden_test: float | None
+    badge: str
+    runs: Sequence[FoundRun]
+
+    @property
+    def seconds(self) -> float:
+        return sum(run.metrics.get("time/seconds", 0.0) for run in self.runs)
+
+    @property
+    def peak_mib(self) -> float:
+        return max((run.metrics.get("system/peak_memory_mib", 0.0) for run in self.runs), default=0.0)
+
+
+def run(*, experiment: str = "demo", raw: str = "", parent: str = "") -> Outcome:
+    """Write the report of an experiment (the entry point; see `work`)."""
+    return work(open_session(experiment=experiment, raw=raw, parent=parent))
+
+
+def work(session: Session) -> Outcome:
+    """Gather scores of members and ensemble, and write the page as the run's artifact ``report.html``."""
+    experiment = session.experiment
+    with running(session, "report") as at:
+        prepared = upstream.prepared(session)
+        at.run.tag({"hubmap.data_digest": prepared.digest})
+        truth = upstream.hidden_truth(prepared.data)
+        lines = [line for member in experiment.members if (line := _member(session, member, prepared, truth))]
+        submitted = _newest(session, "submit", prepared.digest)
+        fused = _ensemble(session, prepared, submitted)
+        lines += [fused] if fused else []
+        if not lines:
+            raise InputError(
+                f"experiment {experiment.name!r} has no tuned member yet: there is nothing to report"
+            )
+        chain = _distinct([prepared.run, *(run for line in lines for run in line.runs)])
+        best = max(lines, key=lambda line: believable(line.cross_fitted, line.out_of_fold))
+        verdict = (
+            f"{(fused or best).name}: {experiment.metric} "
+            f"{in_words((fused or best).cross_fitted, (fused or best).out_of_fold)}"
+            + (
+                ""
+                if not fused or fused.hidden_test is None
+                else f", {fused.hidden_test:.3f} on the hidden test"
+            )
+        )
+        page = write_page(
+            at.recorder.folder / PAGE,
+            ReportData(
+                title=experiment.name,
+                verdict=verdict,
+                metric=experiment.metric,
+                rows=[
+                    ReportRow(line.name, line.kind, line.out_of_fold, line.cross_fitted, line.hidden_test,
+                              line.seconds, line.badge) for line in lines
+                ],
+                stages=[
+                    ReportStage(run.tags.get("mlflow.runName", ""), run.metrics.get("time/seconds"), "finished",
+                                run.tags.get("mlflow.note.content", "").splitlines()[0]) for run in chain
+                ],
+                figures=_figures(prepared.data, fused, submitted, truth),
+                how_scored=_how_scored(session, truth is not None),
+                environment={"commit": prepared.run.tags.get("mlflow.source.git.commit", "unknown")[:12],
+                             "data": prepared.digest[:12], "seed": str(experiment.seed)},
+                generated=time.strftime("%Y-%m-%d %H:%M"),
+            ),
+        )  # fmt: skip
+        at.recorder.artifact(page)
+        rows = [
+            {**{key: value for key, value in asdict(line).items() if key not in ("runs", "kind")},
+             "seconds": line.seconds, "peak_mib": line.peak_mib} for line in lines
+        ]  # fmt: skip
+        return at.finish(
+            verdict,
+            headline=(fused or best).out_of_fold,
+            details={"page": str(at.run.found().artifact(PAGE)), "rows": rows},
+        )
+
+
+def _member(
+    session: Session, member: str, prepared: upstream.Prepared, truth: Annotations | None
+) -> _Line | None:
+    try:
+        tuned, predicted = upstream.tuned(session, member, prepared)
+    except InputError:
+        return None
+    study = read_study(tuned)
+    runs: list[FoundRun] = []
+    for fold in session.experiment.folds_of(member):
+        start = upstream.pretrained(session, member, fold, prepared)
+        runs += [start] if start else []
+        runs.append(upstream.finetuned(session, member, fold, prepared))
+    hidden = None
+    if truth is not None:
+        found = apply_steps(
+            on_test_images(predicted, session.experiment.merge_iou), parse_steps(study["best_steps"])
+        )
+        hidden = evaluate(session.experiment.metric, truth, found).value
+    badge = ""
+    try:
+        alias = by_alias(open_store(), promote.model_name(session, member), PROMOTED)
+        badge = f"promoted v{alias.number}"
+    except InputError:
+        badge = "not promoted"
+    return _Line(promote.model_name(session, member), "member", study["value"], study["cross_fitted"], hidden, badge,
+                 _distinct([*runs, *predicted, tuned]))  # fmt: skip
+
+
+def _ensemble(session: Session, prepared: upstream.Prepared, submitted: FoundRun | None) -> _Line | None:
+    name = ensemble.model_name(session)
+    try:
+        version = by_alias(open_store(), name, CHAMPION)
+    except InputError:
+        return None
+    if version.tags.get("hubmap.data_digest") != prepared.digest:
+        return None
+    made = search(f"attributes.run_id = '{version.run_id}'", limit=1)
+    runs = [*made, *([submitted] if submitted else [])]
+    return _Line(
+        name, "ensemble", float(version.tags["hubmap.refitted"]), float(version.tags["hubmap.headline"]),
+        submitted.metrics.get("test/score") if submitted else None, f"champion v{version.number}", runs,
+    )  # fmt: skip
+
+
+def _newest(session: Session, stage: str, data_digest: str) -> FoundRun | None:
+    found = search(
+        f"tags.`hubmap.experiment` = '{session.experiment.name}' and tags.`hubmap.stage` = '{stage}' "
+        f"and tags.`hubmap.data_digest` = '{data_digest[:64]}' and attributes.status = 'FINISHED'",
+        limit=1,
+    )
+    return found[0] if found else None
+
+
+def _figures(
+    data: PreparedData, fused: _Line | None, submitted: FoundRun | None, truth: Annotations | None
+) -> list[ReportFigure]:
+    """Return overlays of the ensemble: on hidden-test tiles where their truth is known, else on held-out tiles."""
+    if fused is None or not fused.runs:
+        return []
+    if truth is not None and submitted is not None:
+        return _overlays(data, truth, read_predictions(submitted.artifact(PREDICTIONS)), "test tile")
+    found = read_predictions(fused.runs[0].artifact(ensemble.OUT_OF_FOLD))
+    return _overlays(
+        data, data.annotations_of(data.images.rows_of(list(found.images.ids))), found, "held-out tile"
+    )
+
+
+def _overlays(data: PreparedData, truth: Annotations, found: PredictionSet, what: str) -> list[ReportFigure]:
+    figures = []
+    chosen = np.unique(np.linspace(0, len(found.images) - 1, PICTURES).round().astype(int))
+    for row in chosen:
+        name = str(found.images.ids[row])
+        real = truth.image(int(truth.images.rows_of([name])[0]))
+        predicted: Instances = found.image(int(row))
+        pixels = read_image(data.image_path(int(data.images.rows_of([name])[0])))
+        figures.append(
+            ReportFigure(
+                title=name,
+                image=truth_and_prediction(pixels, real, predicted),
+                caption=f"{what}: {len(real.labels)} true, {len(predicted.labels)} predicted",
+            )
+        )
+    return figures
+
+
+def _how_scored(session: Session, hidden: bool) -> list[str]:
+    metric = (
+        "average precision at mask IoU 0.6"
+        if session.experiment.metric == "ap60"
+        else "COCO's mean AP of masks"
+    )
+    return [
+        f"Scores are {metric}: the folds' scores averaged with their numbers of images as weights.",
+        "Out of fold: every image was predicted by a network that never trained on it, with the last checkpoint; "
+        "the thresholds are those registered, fitted on all folds.",
+        "Cross-fitted: thresholds that score a fold were chosen on the other folds. This is the score to believe.",
+        *(["Hidden test: tiles whose truth took no part in training, tuning or choosing."] if hidden else []),
+    ]
+
+
+def _distinct(runs: Sequence[FoundRun]) -> list[FoundRun]:
+    return list({run.run_id: run for run in runs}.values())

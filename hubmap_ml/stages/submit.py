@@ -1,0 +1,111 @@
+"""`submit`: the registered champion predicts the test images, and the competition's csv is written and read back."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmap_ml.data import FileImage, PreparedData
+from hubmap_ml.instances import PredictionSet, read_predictions, write_predictions
+from hubmap_ml.metrics import evaluate
+from hubmap_ml.spec import InputError, digest_of
+from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.stages.fitting import log_images
+from hubmap_ml.stages.running import Running, running
+from hubmap_ml.stages.session import Outcome, Session, open_session
+from hubmap_ml.submission import hubmap2023
+
+PREDICTIONS = "predictions"
+FILE = "submission.csv"
+SAMPLE = "sample_submission.csv"
+
+
+def run(
+    *, experiment: str = "demo", raw: str = "", model: str = "", predictions: str = "", device: str = "auto",
+    parent: str = "",
+) -> Outcome:  # fmt: skip
+    """Write the submission of an experiment (the entry point; see `work`)."""
+    return work(
+        open_session(experiment=experiment, raw=raw, device=device, parent=parent), model, predictions
+    )
+
+
+def work(session: Session, model: str, predictions: str) -> Outcome:
+    """Predict the test images and write the csv.
+
+    Args:
+        session: experiment and settings.
+        model: a registered model; empty is the experiment's champion ensemble.
+        predictions: folder of stored predictions to submit instead; nothing that needs torch is then loaded.
+    """
+    experiment = session.experiment
+    with running(session, "submit") as at:
+        prepared = upstream.prepared(session)
+        data = prepared.data
+        rows = np.flatnonzero(data.images.splits == "test")
+        if len(rows) == 0:
+            raise InputError(f"{data.raw}: there are no test images to submit (test/*.tif)")
+        source = predictions or model or f"models:/{experiment.name}.ensemble@champion"
+        at.run.identify(
+            inputs.submit(session, digest_of(source), prepared.digest), upstream_runs=[prepared.run.run_id]
+        )
+        at.recorder.params({"model": source})
+        log_images(at.run, data, rows, experiment.name, "test")
+        if predictions:
+            stored = read_predictions(Path(predictions))
+            found = stored.take_images(stored.images.rows_of(list(data.images.ids[rows])))
+        else:
+            found = _predict(session, source, data, rows)
+        return _write(at, data, found, source)
+
+
+def _predict(session: Session, uri: str, data: PreparedData, rows: NDArray[np.int64]) -> PredictionSet:
+    from hubmap_ml.serving.load import load_predictor
+
+    images = ((data.images.take(np.array([row])), FileImage(data.image_path(int(row)))) for row in rows)
+    return load_predictor(uri, device=session.device).predict(images)
+
+
+def _write(at: Running, data: PreparedData, found: PredictionSet, source: str) -> Outcome:
+    folder = at.recorder.folder / PREDICTIONS
+    write_predictions(folder, found)
+    at.recorder.artifact(folder)
+    file = at.recorder.folder / FILE
+    sample = data.raw / SAMPLE
+    hubmap2023.write(file, found, sample_submission=sample if sample.is_file() else None)
+    _check(file, found)
+    at.recorder.artifact(file)
+    kept = at.run.found().artifact(FILE)
+    at.recorder.metrics({"images": len(found.images), "instances": len(found.scores)}, step=0)
+    score = None
+    truth = upstream.hidden_truth(data)
+    if truth is not None:
+        score = evaluate(at.session.experiment.metric, truth, found).value
+        at.recorder.metrics({"test/score": score}, step=0)
+    said = "" if score is None else f"; {at.session.experiment.metric} {score:.3f} on the hidden test"
+    return at.finish(
+        f"{len(found.scores)} instances on {len(found.images)} test images, by {source}{said}",
+        headline=score,
+        details={"file": str(kept), "test_score": score, "predictions": PREDICTIONS},
+    )
+
+
+def _check(file: Path, found: PredictionSet) -> None:
+    """Read the csv back: what was written must be what was predicted."""
+    back = hubmap2023.read(file, images=found.images, categories=found.categories)
+    if _pixels(back) != _pixels(found):
+        raise RuntimeError(f"{file} does not give back the masks that were written")
+
+
+def _pixels(predictions: PredictionSet) -> list[tuple[int, str]]:
+    """Return (row of the image, run lengths) of every instance of one pixel or more, sorted."""
+    assert predictions.masks is not None
+    heights, widths = predictions.heights_of_instances(), predictions.widths_of_instances()
+    bits = predictions.masks.binarize(0.5, heights, widths)
+    there = bits.areas() > 0
+    texts = bits.to_rle(heights, widths)
+    return sorted(
+        (int(row), text)
+        for row, text, real in zip(predictions.image_rows(), texts, there, strict=True)
+        if real
+    )

@@ -1,0 +1,149 @@
+"""What the whole chain leaves behind: runs, versions, a predictor that loads elsewhere, a submission that decodes."""
+
+import base64
+import csv
+import json
+import subprocess
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pycocotools import mask as coco
+
+from tests.e2e.running import Chain, call
+
+pytestmark = pytest.mark.e2e
+
+STAGES = ["prepare", "pretrain", "finetune", "predict", "finetune", "predict", "tune", "promote", "ensemble",
+          "submit", "report"]  # fmt: skip
+
+
+def children(chain: Chain) -> list:  # type: ignore[type-arg]
+    parent = chain.run_of("main").info.run_id  # type: ignore[attr-defined]
+    ids = [item.experiment_id for item in chain.client.search_experiments()]
+    return list(
+        chain.client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{parent}'", order_by=["start_time ASC"])
+    )
+
+
+def test_every_step_is_a_finished_run_nested_in_its_parent(chain: Chain) -> None:
+    runs = children(chain)
+    assert [run.data.tags["hubmap.stage"] for run in runs] == STAGES
+    for run in [*runs, chain.run_of("main")]:
+        assert run.info.status == "FINISHED"
+        assert run.data.tags["mlflow.note.content"].splitlines()[0]
+        assert run.data.metrics["time/seconds"] > 0
+        assert run.data.metrics["system/peak_memory_mib"] > 50
+        assert len(run.data.tags["hubmap.stage_key"]) == 64
+    assert "tiny.ensemble" in chain.output
+
+
+def test_a_training_run_tells_its_story(chain: Chain) -> None:
+    run = chain.run_of("finetune")
+    client, run_id = chain.client, run.info.run_id  # type: ignore[attr-defined]
+    names = set(run.data.metrics)  # type: ignore[attr-defined]
+    assert {"train/loss", "train/loss_mask", "train/lr", "val/ap60", "val_coco/segm_mAP", "headline"} <= names
+    epochs = client.get_metric_history(run_id, "val/ap60")
+    assert [point.step for point in epochs] == list(range(1, len(epochs) + 1))
+    artifacts = {item.path for item in client.list_artifacts(run_id)}
+    assert {"checkpoints", "images", "member_config.json", "load_report.json", "experiment.json"} <= artifacts
+    report = json.loads(Path(client.download_artifacts(run_id, "load_report.json")).read_text())
+    assert report["loaded"]
+    assert not report["unexpected"]
+    contexts = {tag.value for item in run.inputs.dataset_inputs for tag in item.tags}  # type: ignore[attr-defined]
+    assert contexts == {"training", "validation"}
+    for name in ("best", "last"):
+        files = {Path(item.path).name for item in client.list_artifacts(run_id, f"checkpoints/{name}")}
+        assert {"weights.safetensors", "config.json"} <= files
+
+
+def test_no_artifact_is_a_pickle(chain: Chain) -> None:
+    suffixes = {path.suffix for path in (chain.folder / "mlruns").rglob("*") if path.is_file()}
+    assert not suffixes & {".pkl", ".pickle", ".pth", ".joblib"}
+
+
+FRESH = """
+import sys
+import mlflow, numpy as np, pandas as pd
+image = sys.argv[1]
+model = mlflow.pyfunc.load_model("models:/tiny.ensemble@champion")
+table = model.predict(pd.DataFrame({"image": [image, np.zeros((60, 80, 3), np.uint8)]}))
+assert list(table.columns) == ["image", "label", "score", "box", "rle"], list(table.columns)
+same = model.unwrap_python_model().table([image])
+first = table[table["image"] == table["image"].iloc[0]] if len(table) else table
+assert len(same) == len(first), (len(same), len(first))
+print("rows", len(table))
+"""
+
+
+def test_the_champion_predicts_in_a_fresh_process(chain: Chain) -> None:
+    image = next((chain.folder / ".hubmap_ml" / "raw").glob("*/test/*.tif"))
+    done = call(chain.folder, "python", "-c", FRESH, str(image), MLFLOW_ALLOW_PICKLE_DESERIALIZATION="false")
+    assert done.returncode == 0, done.stderr
+    assert "rows" in done.stdout
+
+
+def test_the_submission_gives_back_the_pixels_that_were_predicted(chain: Chain) -> None:
+    import pyarrow.parquet as pq
+
+    run = chain.run_of("submit")
+    kept = Path(chain.client.download_artifacts(run.info.run_id, ""))  # type: ignore[attr-defined]
+    raw = next((chain.folder / ".hubmap_ml" / "raw").iterdir())
+    with (kept / "submission.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    with (raw / "sample_submission.csv").open() as file:
+        assert [row["id"] for row in rows] == [row["id"] for row in csv.DictReader(file)]
+    n_instances = len(pq.read_table(kept / "predictions" / "instances.parquet"))
+    n_read = 0
+    for row in rows:
+        words = row["prediction_string"].split()
+        assert len(words) % 3 == 0
+        for label, score, text in zip(words[::3], words[1::3], words[2::3], strict=True):
+            assert label == "0"
+            assert 0 <= float(score) <= 1
+            counts = zlib.decompress(base64.b64decode(text))
+            mask = coco.decode({"size": [int(row["height"]), int(row["width"])], "counts": counts})
+            assert mask.shape == (int(row["height"]), int(row["width"]))
+            assert np.any(mask)
+            n_read += 1
+    assert n_read == n_instances
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("tune",), ("promote",), ("ensemble",), ("report",), ("submit", "--predictions")],
+    ids=lambda words: " ".join(words),
+)
+def test_what_needs_no_torch_imports_none(chain: Chain, words: tuple[str, ...]) -> None:
+    more = []
+    if "--predictions" in words:
+        run = chain.run_of("submit")
+        more = [chain.client.download_artifacts(run.info.run_id, "predictions")]  # type: ignore[attr-defined]
+    code = (
+        "import sys; from hubmap_ml.cli.main import main\n"
+        f"sys.argv = ['hubmap-ml', *{[*words, *map(str, more), '--experiment', 'tiny']!r}]\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
+        "heavy = [name for name in ('torch', 'mmcv', 'mmdet', 'albumentations') if name in sys.modules]\n"
+        "assert not heavy, heavy\n"
+    )
+    done = call(chain.folder, "python", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_stage_without_its_upstream_says_what_to_type(chain: Chain) -> None:
+    done = call(chain.folder, "hubmap-ml", "predict", "--experiment", "tiny", "--set", "optimizer.lr=0.123")
+    assert done.returncode == 2
+    assert "mlflow run . -e pretrain -P experiment=tiny -P member=maskrcnn" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_evaluating_the_members_candidates_from_parquet(chain: Chain) -> None:
+    run = chain.run_of("submit")
+    found = chain.client.download_artifacts(run.info.run_id, "predictions")  # type: ignore[attr-defined]
+    truth = next((chain.folder / ".hubmap_ml" / "raw").glob("*/hidden_truth.json"))
+    words = ("hubmap-ml", "evaluate", "--truth", str(truth), "--predictions", found, "--json")
+    done: subprocess.CompletedProcess[str] = call(chain.folder, *words)
+    assert done.returncode == 0, done.stderr
+    line = json.loads(done.stdout.splitlines()[-1])
+    assert line["value"] == pytest.approx(run.data.metrics["test/score"], abs=1e-12)  # type: ignore[attr-defined]
