@@ -3,7 +3,7 @@
 # make help   the rest
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-core lock demo lint test test-unit test-core test-e2e test-long
+.PHONY: help setup setup-core environment environment-core lock demo lint test test-unit test-core test-e2e test-long
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -15,16 +15,23 @@ help: ## this list
 setup: ## prepare .venv (again: nothing to do, under a second)
 	@scripts/setup.sh $(ARGS)
 
+# What the targets below need; ARGS is theirs.
+environment:
+	@scripts/setup.sh
+
+environment-core:
+	@scripts/setup.sh --core
+
 setup-core: ## prepare .venv-core, the environment without torch
 	@scripts/setup.sh --core $(ARGS)
 
 lock: ## requirements.lock, requirements-core.lock and conda.yaml from pyproject.toml (ARGS=--upgrade for newer)
 	@scripts/setup.sh --lock $(ARGS)
 
-demo: setup ## the whole chain on generated tissue: prepare, train, tune, ensemble, submit
+demo: environment ## the whole chain on generated tissue: prepare, train, tune, ensemble, submit
 	@$(BIN)/hubmap-ml demo
 
-lint: setup ## ruff, mypy, import rules, dependency files in step
+lint: environment ## ruff, mypy, import rules, dependency files in step
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -38,14 +45,14 @@ test: ## the environment if needed, then every test but the long ones
 	@$(MAKE) test-core
 	@$(MAKE) test-e2e
 
-test-unit: setup ## the rooms, each for itself
+test-unit: environment ## the rooms, each for itself
 	$(BIN)/python -m pytest --quiet --ignore tests/e2e --ignore tests/core_env --ignore tests/long $(ARGS)
 
-test-core: setup-core ## without torch: evaluate, tune, ensemble from Parquet
+test-core: environment-core ## without torch: evaluate, tune, ensemble from Parquet
 	.venv-core/bin/python -m pytest --quiet tests/core_env $(ARGS)
 
-test-e2e: setup ## entry points for real
+test-e2e: environment ## entry points for real
 	$(BIN)/python -m pytest --quiet tests/e2e $(ARGS)
 
-test-long: setup ## proofs that take longer than a test run should
+test-long: environment ## proofs that take longer than a test run should
 	$(BIN)/python -m pytest -m long $(ARGS)

@@ -36,7 +36,9 @@ def network(config: dict[str, Any], seed: int, n_categories: int = 1) -> Network
         for name, parameter in model.named_parameters():
             if "fc_cls" in name or "conv_logits" in name or "rpn_cls" in name:
                 parameter.add_(torch.randn_like(parameter) * 0.3)
-            elif "fc_reg" in name or "rpn_reg" in name:  # gently: regions clipped at the border have equal scores
+            elif (
+                "fc_reg" in name or "rpn_reg" in name
+            ):  # gently: regions clipped at the border have equal scores
                 parameter.add_(torch.randn_like(parameter) * 0.05)
     categories = tuple(Category(i, f"class {i}") for i in range(n_categories))
     return Network(model.eval(), config, categories, "", "mmdet", torch.device("cpu"))
@@ -61,7 +63,9 @@ def everything(net: Network, image: NDArray[np.uint8], views: Sequence[str] = ("
     return candidates(net, image, views=views, score=0.0, dedupe_iou=None, max_per_image=None)[0]
 
 
-def simple_test(net: Network, image: NDArray[np.uint8]) -> tuple[list[NDArray[Any]], list[list[NDArray[Any]]]]:
+def simple_test(
+    net: Network, image: NDArray[np.uint8]
+) -> tuple[list[NDArray[Any]], list[list[NDArray[Any]]]]:
     """mmdet's own answer: boxes with scores and masks, for each class."""
     tensor, meta = TestPipeline(net.config["test_pipeline"])(image)
     with torch.no_grad():
@@ -82,7 +86,7 @@ def test_the_members_own_test_configuration_on_its_candidates_is_mmdets_simple_t
     found = everything(net, image)
     settings = net.config["model"]["test_cfg"]["rcnn"]
     above = found.take(found.scores > settings["score_thr"])
-    dets, keep = batched_nms(
+    _, keep = batched_nms(
         torch.from_numpy(above.boxes),
         torch.from_numpy(above.scores),
         torch.from_numpy(above.labels).long(),
@@ -105,7 +109,11 @@ def test_the_members_own_test_configuration_on_its_candidates_is_mmdets_simple_t
 def test_a_flipped_image_seen_through_the_flip_gives_the_same_candidates(name: str) -> None:
     net = network(MEMBERS[name](), 3)
     image = picture(45, 61)
-    for view, mirrored in (("hflip", image[:, ::-1]), ("vflip", image[::-1]), ("diagonal", image[::-1, ::-1])):
+    for view, mirrored in (
+        ("hflip", image[:, ::-1]),
+        ("vflip", image[::-1]),
+        ("diagonal", image[::-1, ::-1]),
+    ):
         straight = everything(net, image)
         back = everything(net, np.ascontiguousarray(mirrored), views=(view,))
         columns, rows = view != "vflip", view != "hflip"
