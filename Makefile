@@ -51,7 +51,7 @@ test-unit: environment ## the rooms, each for itself
 test-core: environment-core ## without torch: evaluate, tune, ensemble from Parquet
 	.venv-core/bin/python -m pytest --quiet tests/core_env $(ARGS)
 
-test-e2e: environment ## entry points for real
+test-e2e: environment environment-core ## entry points for real
 	$(BIN)/python -m pytest --quiet tests/e2e $(ARGS)
 
 test-long: environment ## proofs that take longer than a test run should

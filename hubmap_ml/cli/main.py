@@ -80,9 +80,12 @@ def main() -> None:
 
 @app.command("main")
 def main_command(
-    experiment: ExperimentName = "demo", raw: Raw = "", set: Changes = "", workers: Workers = "-1",
+    experiment: ExperimentName = "demo",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
     device: Device = "auto",
-) -> None:  # fmt: skip
+) -> None:
     """Run the whole chain of an experiment. Example: hubmap-ml main --experiment demo"""
     _chain(experiment=experiment, raw=raw, set=set, workers=_whole(workers, "workers"), device=device)
 
@@ -91,7 +94,7 @@ def main_command(
 def demo() -> None:
     """Run the whole chain on generated tissue (ten minutes on two cores), and say how to look at it."""
     _chain(experiment="demo")
-    typer.echo("Look at it: hubmap-ml ui   (or: make ui)")
+    typer.echo(f"Look at it: {Path(sys.executable).parent / 'hubmap-ml'} ui")
 
 
 @app.command()
@@ -104,64 +107,134 @@ def prepare(experiment: ExperimentName = "demo", raw: Raw = "", workers: Workers
 
 @app.command()
 def pretrain(
-    experiment: ExperimentName = "demo", member: MemberName = "", fold: Fold = "0", raw: Raw = "",
-    set: Changes = "", workers: Workers = "-1", device: Device = "auto",
-) -> None:  # fmt: skip
+    experiment: ExperimentName = "demo",
+    member: MemberName = "",
+    fold: Fold = "0",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
+) -> None:
     """Train stage 1 of a member. Example: hubmap-ml pretrain --member htc --set runner.max_epochs=2"""
     from hubmap_ml.stages import pretrain as stage
 
-    _tell(stage.run(experiment=experiment, member=member, fold=_whole(fold, "fold"), raw=raw, set=set,
-                    workers=_whole(workers, "workers"), device=device))  # fmt: skip
+    _tell(
+        stage.run(
+            experiment=experiment,
+            member=member,
+            fold=_whole(fold, "fold"),
+            raw=raw,
+            set=set,
+            workers=_whole(workers, "workers"),
+            device=device,
+        )
+    )
 
 
 @app.command()
 def finetune(
-    experiment: ExperimentName = "demo", member: MemberName = "", fold: Fold = "0", raw: Raw = "",
-    set: Changes = "", workers: Workers = "-1", device: Device = "auto", with_upstream: WithUpstream = "false",
-) -> None:  # fmt: skip
+    experiment: ExperimentName = "demo",
+    member: MemberName = "",
+    fold: Fold = "0",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
+    with_upstream: WithUpstream = "false",
+) -> None:
     """Train stage 2 of a member on one fold. Example: hubmap-ml finetune --member htc --fold 1"""
     from hubmap_ml.stages import finetune as stage
 
-    _tell(stage.run(experiment=experiment, member=member, fold=_whole(fold, "fold"), raw=raw, set=set,
-                    workers=_whole(workers, "workers"), device=device,
-                    with_upstream=_yes(with_upstream)))  # fmt: skip
+    _tell(
+        stage.run(
+            experiment=experiment,
+            member=member,
+            fold=_whole(fold, "fold"),
+            raw=raw,
+            set=set,
+            workers=_whole(workers, "workers"),
+            device=device,
+            with_upstream=_yes(with_upstream),
+        )
+    )
 
 
 @app.command()
 def predict(
-    experiment: ExperimentName = "demo", member: MemberName = "", fold: Fold = "0", raw: Raw = "",
-    set: Changes = "", workers: Workers = "-1", device: Device = "auto", with_upstream: WithUpstream = "false",
-) -> None:  # fmt: skip
+    experiment: ExperimentName = "demo",
+    member: MemberName = "",
+    fold: Fold = "0",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
+    with_upstream: WithUpstream = "false",
+) -> None:
     """Write candidates with one fold's network. Example: hubmap-ml predict --member htc --fold 1"""
     from hubmap_ml.stages import predict as stage
 
-    _tell(stage.run(experiment=experiment, member=member, fold=_whole(fold, "fold"), raw=raw, set=set,
-                    workers=_whole(workers, "workers"), device=device,
-                    with_upstream=_yes(with_upstream)))  # fmt: skip
+    _tell(
+        stage.run(
+            experiment=experiment,
+            member=member,
+            fold=_whole(fold, "fold"),
+            raw=raw,
+            set=set,
+            workers=_whole(workers, "workers"),
+            device=device,
+            with_upstream=_yes(with_upstream),
+        )
+    )
 
 
 @app.command()
 def tune(
-    experiment: ExperimentName = "demo", member: MemberName = "", raw: Raw = "", set: Changes = "",
-    workers: Workers = "-1", device: Device = "auto", with_upstream: WithUpstream = "false",
-) -> None:  # fmt: skip
+    experiment: ExperimentName = "demo",
+    member: MemberName = "",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
+    with_upstream: WithUpstream = "false",
+) -> None:
     """Tune a member's thresholds on out-of-fold candidates. Example: hubmap-ml tune --member htc"""
     from hubmap_ml.stages import tune as stage
 
-    _tell(stage.run(experiment=experiment, member=member, raw=raw, set=set, workers=_whole(workers, "workers"),
-                    device=device, with_upstream=_yes(with_upstream)))  # fmt: skip
+    _tell(
+        stage.run(
+            experiment=experiment,
+            member=member,
+            raw=raw,
+            set=set,
+            workers=_whole(workers, "workers"),
+            device=device,
+            with_upstream=_yes(with_upstream),
+        )
+    )
 
 
 @app.command()
 def promote(
-    experiment: ExperimentName = "demo", raw: Raw = "", set: Changes = "", workers: Workers = "-1",
-    device: Device = "auto", with_upstream: WithUpstream = "false",
-) -> None:  # fmt: skip
+    experiment: ExperimentName = "demo",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
+    with_upstream: WithUpstream = "false",
+) -> None:
     """Register the members that pass the gate. Example: hubmap-ml promote --experiment demo"""
     from hubmap_ml.stages import promote as stage
 
-    _tell(stage.run(experiment=experiment, raw=raw, set=set, workers=_whole(workers, "workers"), device=device,
-                    with_upstream=_yes(with_upstream)))  # fmt: skip
+    _tell(
+        stage.run(
+            experiment=experiment,
+            raw=raw,
+            set=set,
+            workers=_whole(workers, "workers"),
+            device=device,
+            with_upstream=_yes(with_upstream),
+        )
+    )
 
 
 @app.command()
@@ -249,7 +322,7 @@ def _chain(**parameters: Any) -> None:
     from hubmap_ml.cli.tables import print_chain, step_printer
     from hubmap_ml.stages import main as stage
 
-    print_chain(stage.run(**parameters, told=step_printer()))
+    stage.run(**parameters, told=step_printer(), shown=print_chain)
 
 
 def _tell(outcome: "Outcome") -> None:

@@ -33,9 +33,14 @@ def print_chain(chain: "Chain") -> None:
     table.add_column("")
     for row in chain.rows:
         table.add_row(
-            row.name, _score(row.out_of_fold), _score(row.cross_fitted), _score(row.hidden_test),
-            f"{row.seconds:.0f} s", f"{row.peak_mib:.0f} MiB", row.badge,
-        )  # fmt: skip
+            row.name,
+            _score(row.out_of_fold),
+            _score(row.cross_fitted),
+            _score(row.hidden_test),
+            f"{row.seconds:.0f} s",
+            f"{row.peak_mib:.0f} MiB",
+            row.badge,
+        )
     console.print(table)
     console.print(f"[dim]report[/] {chain.report}\n[dim]submission[/] {chain.submission}", soft_wrap=True)
 

@@ -7,7 +7,7 @@ and ``hidden_truth.json`` if the raw folder had one.
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hubmap_ml.data.disk import MEBIBYTE, FreeBytes, free_bytes, full_disk_as_input_error, require_free
 from hubmap_ml.data.hubmap2023 import Converted
+from hubmap_ml.data.images import FileImage
 from hubmap_ml.data.pools import select_pool
 from hubmap_ml.data.rejected import write_rejected
 from hubmap_ml.data.synthetic import HIDDEN_TRUTH
@@ -70,6 +71,11 @@ class PreparedData:
                 f"the raw folder {self.raw} of {self.folder} is gone: bring it back or run prepare again"
             )
         return self.raw / str(self.images.file_names[row])
+
+    def sources(self, rows: Sequence[int] | NDArray[np.int64]) -> Iterator[tuple[Images, FileImage]]:
+        """Some images one by one, each as one row of ``images`` and its file; nothing is read before its turn."""
+        for row in rows:
+            yield self.images.take(np.array([row])), FileImage(self.image_path(int(row)))
 
     def annotations_of(self, rows: Sequence[int] | NDArray[np.int64]) -> Annotations:
         """The annotations of some images, in the given order."""

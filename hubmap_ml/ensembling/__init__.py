@@ -1,10 +1,10 @@
 """Which members are good enough, how they become one, and which ensemble leads."""
 
-from hubmap_ml.ensembling.builder import EnsembleStudy, ensemble_study, member_input
+from hubmap_ml.ensembling.builder import EnsembleStudy, MemberSteps, ensemble_study, member_input
 from hubmap_ml.ensembling.gate import (
-    DATA_DIGEST_TAG,
     GATE_TAG,
     HEADLINE_TAG,
+    LINE_TAG,
     PASSED,
     Finding,
     FoldRecord,
@@ -13,6 +13,7 @@ from hubmap_ml.ensembling.gate import (
     VersionRecord,
     champion,
     check_member,
+    line_of,
     promoted,
     version_tags,
 )
@@ -20,9 +21,9 @@ from hubmap_ml.ensembling.recheck import FusionMismatch, recheck_boxes
 from hubmap_ml.fusion import fuse
 
 __all__ = [
-    "DATA_DIGEST_TAG",
     "GATE_TAG",
     "HEADLINE_TAG",
+    "LINE_TAG",
     "PASSED",
     "EnsembleStudy",
     "Finding",
@@ -30,11 +31,13 @@ __all__ = [
     "FusionMismatch",
     "GateResult",
     "MemberRecord",
+    "MemberSteps",
     "VersionRecord",
     "champion",
     "check_member",
     "ensemble_study",
     "fuse",
+    "line_of",
     "member_input",
     "promoted",
     "recheck_boxes",

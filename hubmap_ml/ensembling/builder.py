@@ -4,10 +4,12 @@ A member brings its candidates after its own tuned score and suppression by box,
 pixels are the ensemble's own.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike
 
 from hubmap_ml.ensembling.recheck import recheck_boxes
@@ -18,12 +20,27 @@ from hubmap_ml.tuning import Progress, Study, run_study
 
 
 @dataclass(frozen=True)
+class MemberSteps:
+    """A member's tuned post-processing.
+
+    Attributes:
+        steps: fitted on all folds: what is registered.
+        held_out: for each fold the steps that the other folds chose; empty where nothing was cross-fitted.
+    """
+
+    steps: tuple[Step, ...]
+    held_out: Mapping[int, tuple[Step, ...]] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class EnsembleStudy:
     """An ensemble on out-of-fold predictions.
 
     Attributes:
-        fused: the members' fused candidates, masks soft.
-        study: the study of the ensemble's own post-processing on them.
+        fused: the members' fused candidates, masks soft, with steps fitted on all folds.
+        study: the study of the ensemble's own post-processing on them. Its ``cross_fitted`` is the whole procedure's:
+            members' thresholds and the ensemble's that score a fold were chosen on the other folds; NaN where a member
+            has none.
         box_difference: largest difference of the fused boxes and scores to ensemble-boxes' (see ``recheck_boxes``).
     """
 
@@ -44,8 +61,9 @@ def member_input(candidates: PredictionSet, steps: Sequence[Step]) -> Prediction
 
 def ensemble_study(
     truth: Annotations,
-    members: Sequence[PredictionSet],
+    candidates: Sequence[PredictionSet],
     *,
+    members: Sequence[MemberSteps],
     base_steps: Sequence[Step],
     space: Mapping[str, Any],
     metric: str = "ap60",
@@ -61,33 +79,53 @@ def ensemble_study(
 ) -> EnsembleStudy:
     """Fuse members' out-of-fold predictions and tune what comes after.
 
-    The study's cross-fitted value cross-fits the ensemble's own thresholds; the members' were chosen before, on all
-    folds.
-
     Args:
         truth: annotations that hold the members' images.
-        members: as ``member_input`` gives them, over the same images.
-        base_steps, space, metric, trials, seed, progress: as for ``run_study``.
-        folds: of the first member's images.
+        candidates: of each member, views merged, over the same images.
+        members: their tuned steps, in the same order.
+        base_steps, space, metric, trials, seed, folds, progress: as for ``run_study``; folds are the first member's.
         names, method, weights, iou_threshold, skip_score: as for ``fusion.fuse``.
 
     Raises:
         InputError: what ``fuse`` and ``run_study`` refuse.
         FusionMismatch: the boxes are not ensemble-boxes'.
     """
-    fused = fuse(
-        members,
-        method=method,
-        weights=weights,
-        iou_threshold=iou_threshold,
-        skip_score=skip_score,
-        names=names,
-    )
+
+    def fused_by(steps: Sequence[Sequence[Step]]) -> tuple[PredictionSet, list[PredictionSet]]:
+        inputs = [member_input(item, own) for item, own in zip(candidates, steps, strict=True)]
+        together = fuse(
+            inputs,
+            method=method,
+            weights=weights,
+            iou_threshold=iou_threshold,
+            skip_score=skip_score,
+            names=names,
+        )
+        return together, inputs
+
+    def studied(predictions: PredictionSet, told: Progress | None) -> Study:
+        return run_study(
+            truth, predictions, base_steps=base_steps, space=space, metric=metric, trials=trials, seed=seed,
+            folds=of_image, progress=told,
+        )  # fmt: skip
+
+    of_image = candidates[0].images.folds if folds is None else np.asarray(folds)
+    fused, inputs = fused_by([member.steps for member in members])
     difference = recheck_boxes(
-        fused, members, weights=weights, iou_threshold=iou_threshold, skip_score=skip_score
+        fused, inputs, weights=weights, iou_threshold=iou_threshold, skip_score=skip_score
     )
-    study = run_study(
-        truth, fused, base_steps=base_steps, space=space, metric=metric, trials=trials, seed=seed, folds=folds,
-        progress=progress,
-    )  # fmt: skip
-    return EnsembleStudy(fused, study, difference)
+    study = studied(fused, progress)
+    scores = np.full(len(study.folds), np.nan)
+    for k, fold in enumerate(study.folds):
+        if all(fold in member.held_out for member in members):
+            without, _ = fused_by([member.held_out[fold] for member in members])
+            scores[k] = studied(without, None).held_out_values[k]
+    return EnsembleStudy(fused, dataclasses.replace(study, cross_fitted=_average(scores, study)), difference)
+
+
+def _average(scores: np.ndarray[Any, np.dtype[np.float64]], study: Study) -> float:
+    """Mean of the folds' scores weighted by images; NaN where a fold that has a score of its own lacks this one."""
+    counted = np.isfinite(study.fold_values)
+    if not counted.any():
+        return float("nan")
+    return float(np.average(scores[counted], weights=np.asarray(study.fold_images, float)[counted]))

@@ -4,16 +4,19 @@ Pure functions over records and version tags. Whoever calls them has opened the 
 writes the tags; because ``promoted`` and ``champion`` depend on nothing but tags, computing them again is also the
 repair after a crash between two calls to the registry.
 
-A new digest of the data starts a new line: versions made from other data are never compared with these.
+Versions stand in a line: the same data, folds and metric (see ``line_of``). Versions of another line are never compared
+with these, and a new digest of the data starts a new line.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from hubmap_ml.spec import digest_of
+
 GATE_TAG = "hubmap.gate"
 HEADLINE_TAG = "hubmap.headline"
-DATA_DIGEST_TAG = "hubmap.data_digest"
+LINE_TAG = "hubmap.line"
 PASSED = "passed"
 
 
@@ -45,14 +48,14 @@ class MemberRecord:
         expected_folds: the folds that the experiment gives it.
         folds: what there is, in any order.
         headline: its headline score over the folds.
-        data_digest: digest of the data it was trained and scored on.
+        line: what its score may be compared with, see ``line_of``.
     """
 
     member: str
     expected_folds: tuple[int, ...]
     folds: tuple[FoldRecord, ...]
     headline: float
-    data_digest: str
+    line: str
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class GateResult:
 
     def tags(self) -> dict[str, str]:
         """Return the version tags that ``promoted`` and ``champion`` read, and one tag a finding."""
-        tags = version_tags(self.record.headline, self.record.data_digest, verdict=self.verdict)
+        tags = version_tags(self.record.headline, self.record.line, verdict=self.verdict)
         for finding in self.findings:
             tags[f"{GATE_TAG}.{finding.check}"] = f"{'ok' if finding.passed else 'FAILED'}: {finding.detail}"
         return tags
@@ -137,26 +140,31 @@ class VersionRecord:
         except (KeyError, ValueError):
             return math.nan
 
-    def may_stand(self, data_digest: str) -> bool:
-        """Whether it passed the gate, has a finite headline and belongs to the line of this data."""
+    def may_stand(self, line: str) -> bool:
+        """Whether it passed the gate, has a finite headline and belongs to this line."""
         return (
             self.tags.get(GATE_TAG) == PASSED
-            and self.tags.get(DATA_DIGEST_TAG) == data_digest
+            and self.tags.get(LINE_TAG) == line
             and math.isfinite(self.headline)
         )
 
 
-def version_tags(headline: float, data_digest: str, *, verdict: str = PASSED) -> dict[str, str]:
+def line_of(*, data_digest: str, metric: str, folds: Mapping[str, object]) -> str:
+    """Return the name of a line: a digest of the data, the metric and the way the folds are made."""
+    return digest_of({"data": data_digest, "metric": metric, "folds": dict(folds)})
+
+
+def version_tags(headline: float, line: str, *, verdict: str = PASSED) -> dict[str, str]:
     """Return the tags that ``promoted`` and ``champion`` read, for a version of a member or an ensemble."""
-    return {GATE_TAG: verdict, HEADLINE_TAG: repr(float(headline)), DATA_DIGEST_TAG: data_digest}
+    return {GATE_TAG: verdict, HEADLINE_TAG: repr(float(headline)), LINE_TAG: line}
 
 
-def promoted(versions: Iterable[VersionRecord], *, data_digest: str, best: int) -> tuple[VersionRecord, ...]:
+def promoted(versions: Iterable[VersionRecord], *, line: str, best: int) -> tuple[VersionRecord, ...]:
     """Return the versions that carry ``promoted``: of each member its best version, of these the ``best`` best.
 
     Args:
         versions: of members; several of one member are allowed, only one of them can be promoted.
-        data_digest: the line: versions of other data stay out.
+        line: versions of other lines stay out.
         best: at most this many.
 
     Returns:
@@ -164,22 +172,22 @@ def promoted(versions: Iterable[VersionRecord], *, data_digest: str, best: int) 
     """
     of_member: dict[str, VersionRecord] = {}
     for record in sorted(versions, key=_rank):
-        if record.may_stand(data_digest):
+        if record.may_stand(line):
             of_member.setdefault(record.name, record)
     return tuple(sorted(of_member.values(), key=_rank)[:best])
 
 
-def champion(versions: Iterable[VersionRecord], *, data_digest: str) -> VersionRecord | None:
+def champion(versions: Iterable[VersionRecord], *, line: str) -> VersionRecord | None:
     """Return the version that carries ``champion``: the best headline; a later version must be strictly better.
 
     Args:
         versions: of one registered ensemble.
-        data_digest: the line: versions of other data stay out.
+        line: versions of other lines stay out.
 
     Returns:
         None where no version of this line passed.
     """
-    standing = [record for record in versions if record.may_stand(data_digest)]
+    standing = [record for record in versions if record.may_stand(line)]
     return min(standing, key=_rank, default=None)
 
 

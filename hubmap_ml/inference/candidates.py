@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ class _Input:
     source: int
     view: str
     tensor: NDArray[np.float32]
-    meta: dict
+    meta: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -194,7 +195,9 @@ def _select(boxes, scores, shape, floor, dedupe_iou, cap) -> tuple[Instances, tu
 
 def _joined(parts: list[_Part], height: int, width: int) -> Instances:
     """All views of an image as one set."""
-    soft = SoftMasks.concatenate([SoftMasks.from_crops(part.crops, part.boxes) for part in parts])
+    soft = SoftMasks.concatenate(
+        [SoftMasks.from_crops(cast(Sequence[NDArray[np.uint8]], part.crops), part.boxes) for part in parts]
+    )
     return Instances(
         boxes=np.concatenate([part.boxes for part in parts]),
         scores=np.concatenate([part.scores for part in parts]),

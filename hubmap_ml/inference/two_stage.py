@@ -30,7 +30,7 @@ def check_supported(model: nn.Module) -> None:
     Raises:
         InputError: no two-stage detector, no mask head, or a region head with a test procedure of its own.
     """
-    head = getattr(model, "roi_head", None)
+    head: Any = getattr(model, "roi_head", None)
     name = type(head).__name__
     if name not in SINGLE_STAGE_HEADS + CASCADE_HEADS:
         known = ", ".join(SINGLE_STAGE_HEADS + CASCADE_HEADS)
@@ -204,6 +204,8 @@ class ForwardPass:
 def _by_class(boxes: Tensor, scores: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Boxes (n, 4) or (n, 4C) and scores (n, C + 1) as one box and score for each class."""
     foreground = scores[:, :-1]
+    if not bool(torch.isfinite(foreground).all()):
+        raise InputError("the network's scores are not numbers: its training diverged")
     n, classes = foreground.shape
     spread = boxes.view(n, -1, 4) if boxes.shape[1] > 4 else boxes[:, None].expand(n, classes, 4)
     return (

@@ -1,7 +1,7 @@
 """A trained and tuned predictor as a folder: JSON for what it does, safetensors for what it learned."""
 
 from hubmap_ml.predictor.combine import combine
-from hubmap_ml.predictor.folder import Manifest, read_manifest, write_predictor
+from hubmap_ml.predictor.folder import Manifest, network_digests, read_manifest, write_predictor
 from hubmap_ml.predictor.images import ImageInput, name_images
 from hubmap_ml.predictor.nodes import (
     Fusion,
@@ -12,6 +12,7 @@ from hubmap_ml.predictor.nodes import (
     Stored,
     leaves_of,
     node_to_data,
+    nodes_of,
 )
 from hubmap_ml.predictor.parsing import parse_node
 from hubmap_ml.predictor.predictor import Predictor, open_predictor
@@ -29,7 +30,9 @@ __all__ = [
     "combine",
     "leaves_of",
     "name_images",
+    "network_digests",
     "node_to_data",
+    "nodes_of",
     "open_predictor",
     "parse_node",
     "read_manifest",

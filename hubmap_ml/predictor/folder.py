@@ -156,6 +156,12 @@ def categories_of(data: Any, path: Path) -> tuple[Category, ...]:
     return tuple(Category(id=item[0], name=item[1]) for item in data)
 
 
+def network_digests(folder: Path) -> dict[str, str]:
+    """Return the digest of the weights of each network of a predictor folder, by the leaf's path."""
+    leaves = leaves_of(read_manifest(folder).tree)
+    return {leaf.path: weights_digest(folder / leaf.path) for leaf in leaves if isinstance(leaf, Network)}
+
+
 def weights_digest(checkpoint: Path) -> str:
     """SHA-256 of a network's weights, as its checkpoint folder states it.
 

@@ -126,6 +126,13 @@ def children_of(node: Node) -> tuple[Node, ...]:
     return (node.child,) if isinstance(node, Steps) else ()
 
 
+def nodes_of(node: Node) -> Iterator[Node]:
+    """A node and all nodes below it, from the top."""
+    yield node
+    for child in children_of(node):
+        yield from nodes_of(child)
+
+
 def leaves_of(node: Node) -> Iterator[Leaf]:
     """All leaves below a node, or the leaf itself, from the first to the last."""
     if isinstance(node, Network | Stored):

@@ -41,8 +41,10 @@ def merge_configs(child: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]
         if isinstance(value, dict) and not replaces and isinstance(merged.get(key), dict):
             merged[key] = merge_configs(value, merged[key])
         elif isinstance(value, dict) and not replaces and key in merged:
-            raise InputError(f"configuration key {key!r} is a dict here and a {type(merged[key]).__name__} in the "
-                             f"base; say {DELETE}=True to replace it")  # fmt: skip
+            raise InputError(
+                f"configuration key {key!r} is a dict here and a {type(merged[key]).__name__} in the "
+                f"base; say {DELETE}=True to replace it"
+            )
         else:
             merged[key] = value
     return merged

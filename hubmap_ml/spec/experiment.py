@@ -193,6 +193,7 @@ class Experiment(Part):
     """
 
     name: str
+    task: Literal["instances"] = "instances"
     metric: Metric = "ap60"
     seed: int = 69
     data: Data
@@ -222,17 +223,24 @@ class Experiment(Part):
     def _members_fit(self) -> "Experiment":
         for name, member in self.members.items():
             if not _NAME.fullmatch(name) or name in RESERVED_MEMBER_NAMES:
-                raise ValueError(f"members.{name}: not a member's name (a letter, then letters, digits, '_' or '-'; "
-                                 f"not {', '.join(RESERVED_MEMBER_NAMES)})")  # fmt: skip
+                raise ValueError(
+                    f"members.{name}: not a member's name (a letter, then letters, digits, '_' or '-'; "
+                    f"not {', '.join(RESERVED_MEMBER_NAMES)})"
+                )
             for stage in (member.pretrain, member.finetune):
                 if stage is not None and stage.pool not in self.data.pools:
                     raise ValueError(
                         f"members.{name}: pool {stage.pool!r} is none of {', '.join(self.data.pools)}"
                     )
             if member.finetune.pool != self.data.folds.pool:
-                raise ValueError(f"members.{name}.finetune.pool is {member.finetune.pool!r}, but the folds are made "
-                                 f"of {self.data.folds.pool!r}")  # fmt: skip
-            for fold in member.finetune.folds or ():
+                raise ValueError(
+                    f"members.{name}.finetune.pool is {member.finetune.pool!r}, but the folds are made "
+                    f"of {self.data.folds.pool!r}"
+                )
+            folds = member.finetune.folds
+            if folds is not None and (not folds or len(set(folds)) != len(folds)):
+                raise ValueError(f"members.{name}.finetune.folds is {list(folds)}; name each fold once, and one at least")
+            for fold in folds or ():
                 if not 0 <= fold < self.data.folds.n:
                     raise ValueError(
                         f"members.{name}.finetune.folds holds {fold}; there are 0 to {self.data.folds.n - 1}"
@@ -334,9 +342,17 @@ def _allowed(place: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the part of an experiment at ``place`` may hold."""
     part: type[BaseModel] = Experiment
     members: dict[str, type[BaseModel]] = {
-        "data": Data, "folds": Folds, "synthetic": Synthetic, "pretrain": Pretrain, "finetune": Finetune,
-        "predict": Predict, "tune": Tune, "space": Space, "promote": Promote, "ensemble": Ensemble,
-    }  # fmt: skip
+        "data": Data,
+        "folds": Folds,
+        "synthetic": Synthetic,
+        "pretrain": Pretrain,
+        "finetune": Finetune,
+        "predict": Predict,
+        "tune": Tune,
+        "space": Space,
+        "promote": Promote,
+        "ensemble": Ensemble,
+    }
     for step, key in enumerate(place):
         part = Member if step == 1 and place[0] == "members" else members.get(str(key), part)
     return [name for name in part.model_fields if name != "folder"]

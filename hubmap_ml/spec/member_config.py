@@ -150,12 +150,14 @@ def _check_schedule(config: Mapping[str, Any], where: str) -> None:
         raise InputError(f"{where}: unknown key runner.{min(unknown)}; allowed: type, max_epochs")
     _check_count(runner.get("max_epochs"), f"{where}: runner.max_epochs")
     batch = config["batch"]
-    unknown = set(batch) - {"global"}
+    unknown = set(batch) - {"global", "repeat"}
     if unknown:
         raise InputError(
-            f"{where}: unknown key batch.{min(unknown)}; allowed: global (images an optimiser step)"
+            f"{where}: unknown key batch.{min(unknown)}; allowed: global (images an optimiser step), repeat (how "
+            "often an epoch sees each image)"
         )
     _check_count(batch.get("global"), f"{where}: batch.global")
+    _check_count(batch.get("repeat", 1), f"{where}: batch.repeat")
     hooks = config.get("custom_hooks") or ()
     if not isinstance(hooks, list | tuple):
         raise InputError(f"{where}: custom_hooks must be a list, not {hooks!r}")

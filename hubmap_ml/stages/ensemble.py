@@ -4,22 +4,29 @@ Works on stored out-of-fold candidates and on registered folders; nothing here n
 recomputed from version tags at every call.
 """
 
+import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubmap_ml.ensembling import VersionRecord, champion, ensemble_study, member_input, version_tags
+from hubmap_ml.ensembling import LINE_TAG, MemberSteps, VersionRecord, champion, ensemble_study, version_tags
 from hubmap_ml.instances import PredictionSet, write_predictions
-from hubmap_ml.postprocess import apply_steps, candidate_steps, parse_steps, steps_to_data
-from hubmap_ml.predictor import write_predictor
+from hubmap_ml.postprocess import apply_steps, candidate_steps, parse_steps
+from hubmap_ml.predictor import (
+    Merge,
+    Steps,
+    leaves_of,
+    node_to_data,
+    nodes_of,
+    read_manifest,
+    write_predictor,
+)
 from hubmap_ml.serving import log_predictor
 from hubmap_ml.spec import InputError
-from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.stages import inputs, promote, upstream
 from hubmap_ml.stages.candidates import out_of_fold
-from hubmap_ml.stages.promote import member_tree
-from hubmap_ml.stages.promote import model_name as member_model_name
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.tune import believable, in_words, read_study, study_to_data
@@ -34,6 +41,7 @@ from hubmap_ml.tracking import (
     point_alias,
     versions,
 )
+from hubmap_ml.tuning import with_setting
 
 RESULT = "study.json"
 OUT_OF_FOLD = "out_of_fold"
@@ -64,23 +72,30 @@ def work(session: Session) -> Outcome:
     experiment = session.experiment
     with running(session, "ensemble") as at:
         prepared = upstream.prepared(session)
-        members = _promoted(session, at, prepared.digest)
+        standing = promote.line(session, prepared)
+        members = _promoted(session, at, standing)
         wanted = inputs.ensemble(
             session, tuple(item.version.tags["hubmap.stage_key"] for item in members), prepared.digest
         )
         at.run.identify(wanted, upstream_runs=[item.version.run_id for item in members])
-        at.recorder.params({"members": ",".join(item.version.uri for item in members),
-                            "method": experiment.ensemble.method, "trials": experiment.ensemble.trials})  # fmt: skip
+        at.recorder.params(
+            {
+                "members": ",".join(item.version.uri for item in members),
+                "method": experiment.ensemble.method,
+                "trials": experiment.ensemble.trials,
+            }
+        )
         candidates: list[PredictionSet] = []
         for item in members:
             found, _ = out_of_fold(item.predicted, experiment.merge_iou)
-            candidates.append(member_input(found, parse_steps(item.study["best_steps"])))
+            candidates.append(found)
         together = _same_images(candidates)
         truth = prepared.data.annotations_of(prepared.data.images.rows_of(list(together[0].images.ids)))
         how = experiment.ensemble
         result = ensemble_study(
             truth,
             together,
+            members=[_steps(item.study) for item in members],
             names=[item.member for item in members],
             method=how.method,
             iou_threshold=how.iou_threshold,
@@ -90,56 +105,64 @@ def work(session: Session) -> Outcome:
             metric=experiment.metric,
             trials=how.trials,
             seed=experiment.tune.seed,
-            folds=together[0].images.folds,
         )
         study = result.study
         at.recorder.data(study_to_data(study), RESULT)
         final = apply_steps(result.fused, parse_steps(study.best_steps))
         write_predictions(at.recorder.folder / OUT_OF_FOLD, final)
         at.recorder.artifact(at.recorder.folder / OUT_OF_FOLD)
-        at.recorder.metrics({"score/base": study.base_value, "score/tuned": study.value,
-                             "score/cross_fitted": study.cross_fitted,
-                             "check/max_box_difference": result.box_difference}, step=0)  # fmt: skip
+        at.recorder.metrics(
+            {
+                "score/base": study.base_value,
+                "score/tuned": study.value,
+                "score/cross_fitted": study.cross_fitted,
+                "check/max_box_difference": result.box_difference,
+            },
+            step=0,
+        )
         version = _register(at, members, study, prepared)
-        standing = recompute_champion(session, at, prepared.digest)
+        leading = recompute_champion(session, at, standing)
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         return at.finish(
             f"{experiment.metric} {in_words(study.cross_fitted, study.value)}; best member "
             f"{best.member} {float(best.version.tags['hubmap.headline']):.3f}; version {version.number}"
-            + (", champion" if standing and standing.number == version.number else ""),
+            + (", champion" if leading and leading.number == version.number else ""),
             headline=believable(study.cross_fitted, study.value),
-            details={"members": [item.version.uri for item in members], "cross_fitted": believable(study.cross_fitted, study.value),
-                     "version": version.number, "champion": standing.number if standing else None},
-        )  # fmt: skip
+            details={
+                "members": [item.version.uri for item in members],
+                "version": version.number,
+                "champion": leading.number if leading else None,
+            },
+        )
 
 
-def recompute_champion(session: Session, at: Running, data_digest: str) -> Version | None:
+def recompute_champion(session: Session, at: Running, standing: str) -> Version | None:
     """Point `champion` where the tags of the ensemble's versions say."""
     name = model_name(session)
     known = {version.number: version for version in versions(at.run.client, name)}
     records = [VersionRecord(version.name, version.number, version.tags) for version in known.values()]
-    best = champion(records, data_digest=data_digest)
+    best = champion(records, line=standing)
     chosen = None if best is None else known[best.version]
     point_alias(at.run.client, name, CHAMPION, chosen)
     return chosen
 
 
-def _promoted(session: Session, at: Running, data_digest: str) -> list[_Promoted]:
+def _promoted(session: Session, at: Running, standing: str) -> list[_Promoted]:
     found = []
     for member in session.experiment.members:
         try:
-            version = by_alias(at.run.client, member_model_name(session, member), PROMOTED)
+            version = by_alias(at.run.client, promote.model_name(session, member), PROMOTED)
         except InputError:
             continue
-        if version.tags.get("hubmap.data_digest") != data_digest:
+        if version.tags.get(LINE_TAG) != standing:
             continue
         study = read_study(get_run(at.run.client, version.tags["hubmap.tune_run"]))
         runs = [get_run(at.run.client, run_id) for run_id in version.tags["hubmap.predict_runs"].split(",")]
         found.append(_Promoted(member, version, study, runs))
     if not found:
         raise InputError(
-            f"experiment {session.experiment.name!r} has no promoted member for this data; run "
+            f"experiment {session.experiment.name!r} has no promoted member for this data, metric and folds; run "
             f"'mlflow run . -e promote -P experiment={session.experiment.name}' first"
         )
     return found
@@ -156,27 +179,62 @@ def _same_images(candidates: Sequence[PredictionSet]) -> list[PredictionSet]:
     return [item.take_images(item.images.rows_of(names)) for item in candidates]
 
 
+def _steps(study: Mapping[str, Any]) -> MemberSteps:
+    """Read a member's steps from its study: those fitted on all folds, and those that each fold's others chose."""
+    steps = parse_steps(study["best_steps"])
+    chosen = zip(study["folds"], study["chosen"], strict=True)
+    return MemberSteps(
+        steps, {fold: with_setting(steps, setting) for fold, setting in chosen if setting is not None}
+    )
+
+
+def _member_tree(item: _Promoted, merge_iou: float) -> tuple[dict[str, Any], dict[str, Path]]:
+    """Return a promoted member's own tree as it was registered, without its steps on pixels, and its networks.
+
+    Raises:
+        InputError: the version merges views and folds by another threshold than the candidates that were tuned here.
+    """
+    folder = folder_of(item.version)
+    tree = read_manifest(folder).tree
+    assert isinstance(tree, Steps)
+    merges = {node.iou_threshold for node in nodes_of(tree) if isinstance(node, Merge)}
+    if merges != {merge_iou}:
+        raise InputError(
+            f"{item.version.uri} merges views and folds at IoU {sorted(merges)} and this experiment at {merge_iou}; "
+            "promote again"
+        )
+    ours = node_to_data(dataclasses.replace(tree, steps=candidate_steps(tree.steps)))
+    return ours, {leaf.path: folder / leaf.path for leaf in leaves_of(tree)}
+
+
 def _register(at: Running, members: Sequence[_Promoted], study: Any, prepared: upstream.Prepared) -> Version:
     session, experiment = at.session, at.session.experiment
     leaves: dict[str, Path] = {}
     children = []
     for item in members:
-        source = folder_of(item.version)
-        for fold in experiment.folds_of(item.member):
-            leaves[f"leaves/{item.member}_fold{fold}"] = source / "leaves" / f"{item.member}_fold{fold}"
-        steps = steps_to_data(candidate_steps(parse_steps(item.study["best_steps"])))
-        children.append(member_tree(session, item.member, steps, f"leaves/{item.member}"))
+        tree, folders = _member_tree(item, experiment.merge_iou)
+        children.append(tree)
+        leaves |= folders
     how = experiment.ensemble
-    fusion = {"kind": "fusion", "method": how.method, "iou_threshold": how.iou_threshold,
-              "skip_score": how.skip_score, "weights": None, "children": children}  # fmt: skip
+    fusion = {
+        "kind": "fusion",
+        "method": how.method,
+        "iou_threshold": how.iou_threshold,
+        "skip_score": how.skip_score,
+        "weights": None,
+        "children": children,
+    }
     folder = write_predictor(
         at.recorder.folder / "predictor",
         tree={"kind": "steps", "name": "ensemble", "steps": list(study.best_steps), "child": fusion},
         leaves=leaves,
         categories=prepared.data.annotations.categories,
-        properties={"experiment": experiment.name, "members": ",".join(item.version.uri for item in members),
-                    "run": at.run.run_id},
-    )  # fmt: skip
+        properties={
+            "experiment": experiment.name,
+            "members": ",".join(item.version.uri for item in members),
+            "run": at.run.run_id,
+        },
+    )
     name = model_name(session)
     logged = log_predictor(
         folder,
@@ -185,8 +243,9 @@ def _register(at: Running, members: Sequence[_Promoted], study: Any, prepared: u
         run_id=at.run.run_id,
         metadata={"members": [item.version.uri for item in members], "steps": list(study.best_steps)},
         tags={
-            **version_tags(believable(study.cross_fitted, study.value), prepared.digest),
+            **version_tags(believable(study.cross_fitted, study.value), promote.line(session, prepared)),
             "hubmap.refitted": repr(float(study.value)),
+            "hubmap.data_digest": prepared.digest,
             "hubmap.stage_key": at.run.key,
             "hubmap.members": json.dumps([item.version.uri for item in members]),
             "hubmap.run": at.run.run_id,

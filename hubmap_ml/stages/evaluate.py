@@ -1,15 +1,17 @@
 """`evaluate`: score anyone's predictions against a COCO truth file; no experiment, no store, no torch."""
 
 import json
+import logging
+import math
 from pathlib import Path
 
 from hubmap_ml.instances import Annotations, PredictionSet, read_coco, read_coco_results, read_predictions
-from hubmap_ml.metrics import Score
+from hubmap_ml.metrics import METRICS, Score
 from hubmap_ml.metrics import evaluate as score
 from hubmap_ml.spec import InputError
-from hubmap_ml.submission import hubmap2023
+from hubmap_ml.submission import submission_format
 
-METRICS = ("ap60", "coco_segm")
+log = logging.getLogger(__name__)
 
 
 def run(truth: Path, predictions: Path, metric: str) -> Score:
@@ -26,7 +28,12 @@ def run(truth: Path, predictions: Path, metric: str) -> Score:
     if metric not in METRICS:
         raise InputError(f"metric {metric!r} is unknown; known: {', '.join(METRICS)}")
     annotations = read_coco(truth)
-    return score(metric, annotations, read_any_predictions(predictions, annotations))
+    found = read_any_predictions(predictions, annotations)
+    scored = score(metric, annotations, found)
+    missing = len(annotations.images) - scored.n_images
+    if missing:
+        log.warning("%d images of %s are not in %s and do not count", missing, truth, predictions)
+    return scored
 
 
 def read_any_predictions(path: Path, truth: Annotations) -> PredictionSet:
@@ -34,7 +41,7 @@ def read_any_predictions(path: Path, truth: Annotations) -> PredictionSet:
     if path.is_dir():
         return read_predictions(path)
     if path.suffix == ".csv":
-        return hubmap2023.read(path, images=truth.images, categories=truth.categories)
+        return submission_format("hubmap2023").read(path, images=truth.images, categories=truth.categories)
     if path.suffix == ".json":
         return read_coco_results(path, truth.images, truth.categories)
     raise InputError(
@@ -47,8 +54,13 @@ def show(result: Score, *, as_json: bool) -> None:
     from rich.console import Console
 
     if as_json:
-        line = {"metric": result.metric, "value": result.value, "n_images": result.n_images,
-                "n_instances": result.n_instances, "details": dict(result.details)}  # fmt: skip
+        line = {
+            "metric": result.metric,
+            "value": result.value if math.isfinite(result.value) else None,
+            "n_images": result.n_images,
+            "n_instances": result.n_instances,
+            "details": dict(result.details),
+        }
         print(json.dumps(line))
         return
     console = Console(highlight=False)

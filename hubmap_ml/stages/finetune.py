@@ -8,12 +8,27 @@ from hubmap_ml.stages.session import Outcome, Session, open_session
 
 
 def run(
-    *, experiment: str = "demo", member: str = "", fold: int = 0, raw: str = "", set: str = "",
-    workers: int = -1, device: str = "auto", with_upstream: bool = False, parent: str = "",
-) -> Outcome:  # fmt: skip
+    *,
+    experiment: str = "demo",
+    member: str = "",
+    fold: int = 0,
+    raw: str = "",
+    set: str = "",
+    workers: int = -1,
+    device: str = "auto",
+    with_upstream: bool = False,
+    parent: str = "",
+) -> Outcome:
     """Train stage 2 of a member on one fold (the entry point; see `work`)."""
-    session = open_session(experiment=experiment, raw=raw, set=set, workers=workers, device=device,
-                           with_upstream=with_upstream, parent=parent)  # fmt: skip
+    session = open_session(
+        experiment=experiment,
+        raw=raw,
+        set=set,
+        workers=workers,
+        device=device,
+        with_upstream=with_upstream,
+        parent=parent,
+    )
     return work(session, session.experiment.member_named(member), fold)
 
 

@@ -33,11 +33,18 @@ def fit_and_record(
     declared = experiment.members[member]
     at.recorder.data(encode_config(config), "member_config.json")
     at.recorder.params(
-        {"member": member, "model": config["model"]["type"], "epochs": config["runner"]["max_epochs"],
-         "batch": config["batch"]["global"], "optimizer": config["optimizer"]["type"],
-         "lr": config["optimizer"]["lr"], "images/train": len(train), "images/valid": len(valid),
-         "starts_from": f"pretrain {start.run_id}" if start else "random weights"}
-    )  # fmt: skip
+        {
+            "member": member,
+            "model": config["model"]["type"],
+            "epochs": config["runner"]["max_epochs"],
+            "batch": config["batch"]["global"],
+            "optimizer": config["optimizer"]["type"],
+            "lr": config["optimizer"].get("lr", "default"),
+            "images/train": len(train),
+            "images/valid": len(valid),
+            "starts_from": f"pretrain {start.run_id}" if start else "random weights",
+        }
+    )
     data = prepared.data
     log_images(at.run, data, train, experiment.name, "training")
     log_images(at.run, data, valid, experiment.name, "validation")
@@ -66,7 +73,8 @@ def fit_and_record(
     for note in result.notes:
         at.run.tag({"hubmap.note": note})
     for name, folder in (("best", result.best), ("last", result.last)):
-        at.run.client.log_artifacts(at.run.run_id, str(folder), f"checkpoints/{name}")
+        for file in ("weights.safetensors", "config.json"):  # a finished training has nothing to resume
+            at.recorder.artifact(folder / file, f"checkpoints/{name}")
     last, best = result.headline[-1], result.headline[result.best_epoch - 1]
     at.recorder.metrics({"best_score": best, "best_epoch": result.best_epoch}, step=0)
     return at.finish(
@@ -82,5 +90,10 @@ def log_images(run: StageRun, data: PreparedData, rows: NDArray[np.int64], name:
     from hubmap_ml.spec import digest_of
 
     digest = digest_of({"data": data.digest, "images": [str(name) for name in data.images.ids[rows]]})
-    run.dataset(f"{name}/{context}", digest, context=context, source=f"prepared data {data.digest[:12]}",
-                profile=json.dumps({"images": len(rows)}))  # fmt: skip
+    run.dataset(
+        f"{name}/{context}",
+        digest,
+        context=context,
+        source=f"prepared data {data.digest[:12]}",
+        profile=json.dumps({"images": len(rows)}),
+    )

@@ -84,6 +84,23 @@ def ensemble(session: Session, upstream: Sequence[str], data_digest: str) -> Sta
     return StageInputs("ensemble", values, tuple(upstream), data_digest)
 
 
+def report(session: Session, upstream: Sequence[str], data_digest: str) -> StageInputs:
+    """Inputs of `report`; ``upstream`` are the keys of the runs that it shows."""
+    return StageInputs("report", scoring(session.experiment), tuple(upstream), data_digest)
+
+
+def main(session: Session, data_digest: str) -> StageInputs:
+    """Inputs of `main`: the whole experiment without its raw folder, members' configurations resolved."""
+    experiment = session.experiment
+    document = experiment.model_dump(mode="json", exclude={"data": {"raw"}})
+    configs = {
+        f"{member}.{stage}": session.member_config(member, stage)
+        for member in experiment.members
+        for stage in ("pretrain", "finetune")
+    }
+    return StageInputs("main", {"experiment": document, "configs": configs}, (), data_digest)
+
+
 def submit(session: Session, upstream: str, data_digest: str) -> StageInputs:
     """Inputs of `submit`; ``upstream`` is the digest of what predicts."""
     return StageInputs("submit", {"format": session.experiment.data.format}, (upstream,), data_digest)

@@ -10,10 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.spec import Experiment, InputError
 from hubmap_ml.stages import (
     ensemble,
     finetune,
+    inputs,
     predict,
     prepare,
     pretrain,
@@ -76,22 +77,30 @@ class _Steps:
 
 
 def run(
-    *, experiment: str = "demo", raw: str = "", set: str = "", workers: int = -1, device: str = "auto",
-    parent: str = "", told: Callable[[Outcome], None] | None = None,
-) -> Chain:  # fmt: skip
+    *,
+    experiment: str = "demo",
+    raw: str = "",
+    set: str = "",
+    workers: int = -1,
+    device: str = "auto",
+    parent: str = "",
+    told: Callable[[Outcome], None] | None = None,
+    shown: Callable[[Chain], None] | None = None,
+) -> Chain:
     """Run the whole chain of an experiment (the entry point; see `work`)."""
     session = open_session(
         experiment=experiment, raw=raw, set=set, workers=workers, device=device, parent=parent
     )
-    return work(session, told or (lambda outcome: None))
+    return work(session, told or (lambda outcome: None), shown or (lambda chain: None))
 
 
-def work(session: Session, told: Callable[[Outcome], None]) -> Chain:
+def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Chain], None]) -> Chain:
     """Run every step of the chain.
 
     Args:
         session: experiment and settings.
         told: called with each step's outcome as it ends.
+        shown: called with the whole at the end, before an ensemble under the floor fails it.
 
     Raises:
         InputError: bad input in any step, or an ensemble under ``min_ensemble_test_score``.
@@ -99,20 +108,19 @@ def work(session: Session, told: Callable[[Outcome], None]) -> Chain:
     experiment = session.experiment
     started = time.monotonic()
     with running(session, "main", subject=experiment.name) as at, TorchWorker() as worker:
+        session.check_members()
         inner = session.nested_in(at.run.run_id)
         steps = _Steps(told, worker)
         try:
             steps.here(prepare.work, inner)
             prepared = upstream.prepared(inner)
-            at.run.identify(
-                StageInputs("main", {"experiment": experiment.model_dump(mode="json")}, (), prepared.digest)
-            )
+            at.run.identify(inputs.main(inner, prepared.digest))
             for member in experiment.members:
                 _train(inner, steps, member, prepared)
             for member in experiment.members:
                 steps.here(tune.work, inner, member)
             steps.here(promote.work, inner, worker)
-            fused = steps.here(ensemble.work, inner)
+            steps.here(ensemble.work, inner)
             submitted = steps.in_worker(submit.work, inner, "", "")
             page = steps.here(report.work, inner)
         except BaseException as error:
@@ -120,21 +128,37 @@ def work(session: Session, told: Callable[[Outcome], None]) -> Chain:
             raise
         rows = [Row(**row) for row in page.details["rows"]]
         for row in rows:
-            at.recorder.metrics({f"{row.name}/{key}": value for key in ("out_of_fold", "cross_fitted", "hidden_test")
-                                 if (value := getattr(row, key)) is not None}, step=0)  # fmt: skip
+            at.recorder.metrics(
+                {
+                    f"{row.name}/{key}": value
+                    for key in ("out_of_fold", "cross_fitted", "hidden_test")
+                    if (value := getattr(row, key)) is not None
+                },
+                step=0,
+            )
         at.recorder.data([row.__dict__ for row in rows], "table.json")
-        score = submitted.details.get("test_score")
-        said = "" if score is None else f", {score:.3f} on the hidden test"
-        outcome = at.finish(
-            f"ensemble of {len(fused.details['members'])}: {experiment.metric} {fused.details['cross_fitted']:.3f} "
-            f"cross-fitted{said}; {len(steps.done)} steps in {time.monotonic() - started:.0f} s",
-            headline=fused.headline,
-        )  # fmt: skip
-        floor = experiment.min_ensemble_test_score
-        if floor is not None and score is not None and score < floor:
-            raise InputError(f"the ensemble scores {score:.3f} on the hidden test, under the {floor} that experiment "
-                             f"{experiment.name!r} asks for (min_ensemble_test_score)")  # fmt: skip
-    return Chain(outcome, rows, steps.done, str(page.details["page"]), str(submitted.details["file"]))
+        took = f"{len(steps.done)} steps in {time.monotonic() - started:.0f} s"
+        outcome = at.finish(f"{page.verdict}; {took}", headline=page.headline)
+        chain = Chain(outcome, rows, steps.done, str(page.details["page"]), str(submitted.details["file"]))
+        shown(chain)
+        require_floor(experiment, submitted.details.get("test_score"))
+    return chain
+
+
+def require_floor(experiment: Experiment, score: float | None) -> None:
+    """Refuse an ensemble whose score on the hidden test is under what the experiment asks for.
+
+    Raises:
+        InputError: it is, or the experiment asks for a score and there is no hidden truth to tell.
+    """
+    floor = experiment.min_ensemble_test_score
+    if floor is None:
+        return
+    if score is None or not score >= floor:
+        found = "has no hidden test" if score is None else f"scores {score:.3f} on the hidden test"
+        raise InputError(
+            f"the ensemble {found}, and experiment {experiment.name!r} asks for {floor} (min_ensemble_test_score)"
+        )
 
 
 def _train(session: Session, steps: _Steps, member: str, prepared: upstream.Prepared) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmap_ml.data import FileImage, PreparedData
+from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
 from hubmap_ml.metrics import evaluate
 from hubmap_ml.spec import Experiment
@@ -19,6 +19,7 @@ from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.candidates import merge_views
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.fitting import log_images
+from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 
@@ -30,12 +31,27 @@ TEST = "test"
 
 
 def run(
-    *, experiment: str = "demo", member: str = "", fold: int = 0, raw: str = "", set: str = "",
-    workers: int = -1, device: str = "auto", with_upstream: bool = False, parent: str = "",
-) -> Outcome:  # fmt: skip
+    *,
+    experiment: str = "demo",
+    member: str = "",
+    fold: int = 0,
+    raw: str = "",
+    set: str = "",
+    workers: int = -1,
+    device: str = "auto",
+    with_upstream: bool = False,
+    parent: str = "",
+) -> Outcome:
     """Predict candidates with a member's network of one fold (the entry point; see `work`)."""
-    session = open_session(experiment=experiment, raw=raw, set=set, workers=workers, device=device,
-                           with_upstream=with_upstream, parent=parent)  # fmt: skip
+    session = open_session(
+        experiment=experiment,
+        raw=raw,
+        set=set,
+        workers=workers,
+        device=device,
+        with_upstream=with_upstream,
+        parent=parent,
+    )
     return work(session, session.experiment.member_named(member), fold)
 
 
@@ -52,8 +68,13 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         trained = upstream.finetuned(session, member, fold, prepared)
         wanted = inputs.predict(session, member, (trained.key,), prepared.digest)
         at.run.identify(wanted, upstream_runs=[prepared.run.run_id, trained.run_id])
-        at.recorder.params({"member": member, "views": ",".join(declared.predict.views),
-                            "checkpoint": declared.finetune.checkpoint})  # fmt: skip
+        at.recorder.params(
+            {
+                "member": member,
+                "views": ",".join(declared.predict.views),
+                "checkpoint": declared.finetune.checkpoint,
+            }
+        )
         network = open_network(
             trained.artifact(f"checkpoints/{declared.finetune.checkpoint}"), session.device
         )
@@ -69,8 +90,11 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             at.recorder.artifact(folder)
         candidates = read_predictions(at.recorder.folder / OUT_OF_FOLD)
         merged = merge_views(candidates, experiment.merge_iou)
-        score = evaluate(experiment.metric, data.annotations_of(held_out),
-                         apply_steps(merged, parse_steps(experiment.postprocess)))  # fmt: skip
+        score = evaluate(
+            experiment.metric,
+            data.annotations_of(held_out),
+            apply_steps(merged, parse_steps(experiment.postprocess)),
+        )
         at.recorder.metrics({f"val/{key}": value for key, value in score.details.items()}, step=0)
         return at.finish(
             f"{experiment.metric} {score.value:.3f} on {len(held_out)} held-out images before tuning; "
@@ -81,32 +105,51 @@ def work(session: Session, member: str, fold: int) -> Outcome:
 
 
 def _write(
-    at: Running, network: "Network", experiment: Experiment, member: str, data: PreparedData,
-    rows: NDArray[np.int64], folder: Path, name: str,
-) -> None:  # fmt: skip
+    at: Running,
+    network: "Network",
+    experiment: Experiment,
+    member: str,
+    data: PreparedData,
+    rows: NDArray[np.int64],
+    folder: Path,
+    name: str,
+) -> None:
     from hubmap_ml.inference import predict_candidates
 
     how = experiment.members[member].predict
     started = time.monotonic()
-    raw = dropped = capped = kept = 0
-    images = ((data.images.take(np.array([row])), FileImage(data.image_path(int(row)))) for row in rows)
+    done = dropped = capped = kept = 0
     properties = {"run": at.run.run_id, "member": member, "views": ",".join(how.views)}
     sources = (
         [f"{view}@{scale}" for scale in how.scales for view in how.views] if how.scales else list(how.views)
     )
-    with PredictionWriter(folder, data.annotations.categories, sources, properties) as writer:
+    with (
+        PredictionWriter(folder, data.annotations.categories, sources, properties) as writer,
+        progress_bar(f"{name} images") as progress,
+    ):
         for image, instances, stats in predict_candidates(
-            network, images, views=how.views, scales=how.scales, score=how.score, dedupe_iou=how.dedupe_iou,
+            network,
+            data.sources(rows),
+            views=how.views,
+            scales=how.scales,
+            score=how.score,
+            dedupe_iou=how.dedupe_iou,
             max_per_image=how.max_per_image,
-        ):  # fmt: skip
+        ):
             writer.add(image, instances)
-            raw += stats.n_raw
+            done += 1
+            progress(done, len(rows))
             kept += stats.n_kept
             dropped += stats.n_duplicates
             capped += stats.cap_bit
     n = max(1, len(rows))
     at.recorder.metrics(
-        {f"{name}/images": len(rows), f"{name}/candidates": kept, f"{name}/dropped_as_near_copies": dropped,
-         f"{name}/share_of_images_capped": capped / n,
-         f"time/{name}_s_per_image": (time.monotonic() - started) / n}, step=0,
-    )  # fmt: skip
+        {
+            f"{name}/images": len(rows),
+            f"{name}/candidates": kept,
+            f"{name}/dropped_as_near_copies": dropped,
+            f"{name}/share_of_images_capped": capped / n,
+            f"time/{name}_s_per_image": (time.monotonic() - started) / n,
+        },
+        step=0,
+    )

@@ -3,14 +3,16 @@
 import hashlib
 import json
 import logging
+import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from hubmap_ml.data import SyntheticTissue, assign_folds, convert, generate, select_pool, write_prepared
-from hubmap_ml.spec import InputError, digest_of
+from hubmap_ml.spec import STAGE_VERSION, InputError, digest_of
 from hubmap_ml.stages import inputs
+from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.tracking import work_folder
@@ -36,12 +38,14 @@ def work(session: Session) -> Outcome:
     with running(session, "prepare") as at:
         raw, raw_digest = raw_folder(session)
         at.run.identify(inputs.prepare(session, raw_digest))
-        converted = convert(
-            raw,
-            types=experiment.data.types,
-            workers=max(1, session.workers),
-            max_rejected=experiment.data.max_rejected,
-        )
+        with progress_bar("reading tiles") as progress:
+            converted = convert(
+                raw,
+                types=experiment.data.types,
+                workers=max(1, session.workers),
+                max_rejected=experiment.data.max_rejected,
+                progress=progress,
+            )
         folder = at.recorder.folder / "prepared"
         split = experiment.data.folds
         rows = select_pool(
@@ -56,12 +60,23 @@ def work(session: Session) -> Outcome:
         counts = {f"images/dataset_{name or 'none'}": float(n) for name, n in sorted(datasets.items())}
         test = int(np.sum(data.images.splits == "test"))
         n_instances = len(data.annotations.boxes)
-        at.recorder.metrics({**counts, "images/test": test, "instances": n_instances,
-                             "rejected": data.rejected_count}, step=0)  # fmt: skip
-        at.recorder.params({"format": experiment.data.format, "types": ",".join(experiment.data.types),
-                            "folds": f"{split.method}({split.n}, by={split.by}, seed={split.seed})"})  # fmt: skip
-        at.run.dataset(experiment.name, data.digest, context="raw", source=experiment.data.format,
-                       profile=json.dumps({"images": len(data.images), "instances": n_instances}))  # fmt: skip
+        at.recorder.metrics(
+            {**counts, "images/test": test, "instances": n_instances, "rejected": data.rejected_count}, step=0
+        )
+        at.recorder.params(
+            {
+                "format": experiment.data.format,
+                "types": ",".join(experiment.data.types),
+                "folds": f"{split.method}({split.n}, by={split.by}, seed={split.seed})",
+            }
+        )
+        at.run.dataset(
+            experiment.name,
+            data.digest,
+            context="raw",
+            source=experiment.data.format,
+            profile=json.dumps({"images": len(data.images), "instances": n_instances}),
+        )
         return at.finish(
             f"{len(data.images) - test} training and {test} test images, {n_instances} instances, "
             f"{data.rejected_count} annotations rejected",
@@ -78,11 +93,12 @@ def raw_folder(session: Session) -> tuple[Path, str]:
     data = session.experiment.data
     if data.synthetic is not None:
         parameters = data.synthetic.model_dump(mode="json")
-        digest = digest_of(parameters)
+        digest = digest_of({**parameters, "version": STAGE_VERSION["prepare"]})
         folder = work_folder() / "raw" / f"synthetic-{digest[:12]}"
         if not folder.is_dir():
             log.info("generating tissue in %s", folder)
-            generate(folder, SyntheticTissue(**parameters))
+            with progress_bar("painting tiles") as progress:
+                generate(folder, SyntheticTissue(**parameters), progress=progress)
         return folder, digest
     if not data.raw:
         raise InputError(f"experiment {session.experiment.name!r} names no raw files: pass -P raw=FOLDER")
@@ -93,9 +109,10 @@ def raw_folder(session: Session) -> tuple[Path, str]:
 
 
 def digest_of_files(folder: Path) -> str:
-    """Return a digest of all files below a folder: relative names and bytes."""
+    """Return a digest of all files below a folder, linked folders too: relative names and bytes."""
     whole = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    walked = os.walk(folder, followlinks=True)
+    for path in sorted(Path(place) / name for place, _, names in walked for name in names):
         with path.open("rb") as file:
             inner = hashlib.file_digest(file, "sha256").hexdigest()
         whole.update(f"{path.relative_to(folder).as_posix()}\0{inner}\n".encode())

@@ -10,9 +10,16 @@ from hubmap_ml.stages.session import Outcome, Session, open_session
 
 
 def run(
-    *, experiment: str = "demo", member: str = "", fold: int = 0, raw: str = "", set: str = "",
-    workers: int = -1, device: str = "auto", parent: str = "",
-) -> Outcome:  # fmt: skip
+    *,
+    experiment: str = "demo",
+    member: str = "",
+    fold: int = 0,
+    raw: str = "",
+    set: str = "",
+    workers: int = -1,
+    device: str = "auto",
+    parent: str = "",
+) -> Outcome:
     """Train stage 1 of a member (the entry point; see `work`)."""
     session = open_session(
         experiment=experiment, raw=raw, set=set, workers=workers, device=device, parent=parent

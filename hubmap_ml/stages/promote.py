@@ -7,13 +7,22 @@ the floor. What it found stands in the version's tags; the alias is recomputed f
 import contextlib
 import json
 import logging
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubmap_ml.ensembling import FoldRecord, GateResult, MemberRecord, VersionRecord, check_member, promoted
-from hubmap_ml.predictor import write_predictor
+from hubmap_ml.ensembling import (
+    FoldRecord,
+    GateResult,
+    MemberRecord,
+    VersionRecord,
+    check_member,
+    line_of,
+    promoted,
+)
+from hubmap_ml.predictor import network_digests, write_predictor
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.running import Running, running
@@ -37,12 +46,27 @@ class _Candidate:
 
 
 def run(
-    *, experiment: str = "demo", raw: str = "", set: str = "", workers: int = -1, device: str = "auto",
-    with_upstream: bool = False, parent: str = "",
-) -> Outcome:  # fmt: skip
+    *,
+    experiment: str = "demo",
+    raw: str = "",
+    set: str = "",
+    workers: int = -1,
+    device: str = "auto",
+    with_upstream: bool = False,
+    parent: str = "",
+) -> Outcome:
     """Promote the members of an experiment (the entry point; see `work`)."""
-    return work(open_session(experiment=experiment, raw=raw, set=set, workers=workers, device=device,
-                             with_upstream=with_upstream, parent=parent))  # fmt: skip
+    return work(
+        open_session(
+            experiment=experiment,
+            raw=raw,
+            set=set,
+            workers=workers,
+            device=device,
+            with_upstream=with_upstream,
+            parent=parent,
+        )
+    )
 
 
 def model_name(session: Session, member: str) -> str:
@@ -76,7 +100,7 @@ def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
         refused |= {result.record.member: result.verdict for result in results if not result.passed}
         findings = {result.record.member: result.tags() for result in results}
         at.recorder.data({"findings": findings, "refused": refused}, "gate.json")
-        chosen = recompute_aliases(session, at.run.client, prepared.digest)
+        chosen = recompute_aliases(session, at.run.client, line(session, prepared))
         told = " | ".join(f"{member}: {reason}" for member, reason in refused.items())
         if not any(result.passed for result in results):
             raise InputError(f"no member passes the gate: {told}")
@@ -87,12 +111,18 @@ def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
         )
 
 
-def recompute_aliases(session: Session, client: Any, data_digest: str) -> list[Version]:
+def line(session: Session, prepared: upstream.Prepared) -> str:
+    """Return the line that this experiment's scores stand in: data, metric and folds."""
+    folds = session.experiment.data.folds.model_dump(mode="json")
+    return line_of(data_digest=prepared.digest, metric=session.experiment.metric, folds=folds)
+
+
+def recompute_aliases(session: Session, client: Any, standing: str) -> list[Version]:
     """Point `promoted` of every member where the tags of its versions say; return the promoted versions, best first."""
     names = [model_name(session, member) for member in session.experiment.members]
     known = {(version.name, version.number): version for name in names for version in versions(client, name)}
     records = [VersionRecord(version.name, version.number, version.tags) for version in known.values()]
-    best = promoted(records, data_digest=data_digest, best=session.experiment.promote.best)
+    best = promoted(records, line=standing, best=session.experiment.promote.best)
     chosen = [known[record.name, record.version] for record in best]
     of_name = {version.name: version for version in chosen}
     for name in names:
@@ -114,22 +144,28 @@ def try_predictor(folder: str, image: str) -> str:
     return "" if finite else "scores or boxes are not finite"
 
 
-def member_tree(session: Session, member: str, steps: list[Any], leaf: str) -> dict[str, Any]:
+def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequence[str]) -> dict[str, Any]:
     """Return a member's part of a predictor tree: views, folds, then its tuned steps.
 
     Args:
         session: experiment and settings.
         member: its name.
         steps: post-processing as data.
-        leaf: prefix of the folds' folders, such as ``leaves/htc``.
+        leaves: the networks' folders inside the predictor, one a fold.
     """
     how = session.experiment.members[member].predict
     merge = {"rule": "match_mean", "iou_threshold": session.experiment.merge_iou}
     folds = []
-    for fold in session.experiment.folds_of(member):
-        network = {"kind": "network", "path": f"{leaf}_fold{fold}", "views": list(how.views),
-                   "scales": list(how.scales) if how.scales else None, "score": how.score,
-                   "dedupe_iou": how.dedupe_iou, "max_per_image": how.max_per_image}  # fmt: skip
+    for leaf in leaves:
+        network = {
+            "kind": "network",
+            "path": leaf,
+            "views": list(how.views),
+            "scales": list(how.scales) if how.scales else None,
+            "score": how.score,
+            "dedupe_iou": how.dedupe_iou,
+            "max_per_image": how.max_per_image,
+        }
         folds.append({"kind": "views", **merge, "children": [network]})
     return {
         "kind": "steps",
@@ -153,34 +189,33 @@ def _examine(
     session, member = at.session, candidate.member
     checkpoint = session.experiment.members[member].finetune.checkpoint
     folds = session.experiment.folds_of(member)
-    leaves = {
-        f"leaves/{member}_fold{fold}": run.artifact(f"checkpoints/{checkpoint}")
-        for fold, run in zip(folds, candidate.trained, strict=True)
-    }
+    leaves = [f"leaves/{member}_fold{fold}" for fold in folds]
     folder = at.recorder.folder / "members" / member
     folder.parent.mkdir(parents=True, exist_ok=True)
+    digests: dict[str, str] = {}
     try:
+        networks = [run.artifact(f"checkpoints/{checkpoint}") for run in candidate.trained]
         write_predictor(
             folder,
-            tree=member_tree(session, member, candidate.study["best_steps"], f"leaves/{member}"),
-            leaves=leaves,
+            tree=member_tree(session, member, candidate.study["best_steps"], leaves),
+            leaves=dict(zip(leaves, networks, strict=True)),
             categories=prepared.data.annotations.categories,
             properties={"member": member, "tune_run": candidate.tuned.run_id},
         )
+        digests = network_digests(folder)
         problem = worker.call(try_predictor, str(folder), str(prepared.data.image_path(0)))
     except (InputError, WorkerError) as error:
         problem = str(error).strip().splitlines()[-1]
+    scores = candidate.study["fold_values"]
     records = tuple(
-        FoldRecord(fold, run.run_id, _digest(leaf), seen.metrics["headline"], problem)
-        for fold, run, leaf, seen in zip(
-            folds, candidate.trained, leaves.values(), candidate.predicted, strict=True
-        )
+        FoldRecord(fold, run.run_id, digests.get(leaf, ""), math.nan if score is None else score, problem)
+        for fold, run, leaf, score in zip(folds, candidate.trained, leaves, scores, strict=True)
     )
     headline = believable(candidate.study["cross_fitted"], candidate.study["value"])
-    record = MemberRecord(member, folds, records, headline, prepared.digest)
+    record = MemberRecord(member, folds, records, headline, line(session, prepared))
     result = check_member(record, min_score=session.experiment.promote.min_score)
     if result.passed:
-        card = _card(session, candidate, record)
+        card = _card(session, candidate, record, prepared)
         (folder / "card.md").write_text(card)
         at.run.client.log_artifacts(at.run.run_id, str(folder), f"members/{member}")
         register_folder(
@@ -191,6 +226,7 @@ def _examine(
             tags={
                 **result.tags(),
                 "hubmap.member": member,
+                "hubmap.data_digest": prepared.digest,
                 "hubmap.refitted": repr(float(candidate.study["value"])),
                 "hubmap.stage_key": candidate.tuned.key,
                 "hubmap.tune_run": candidate.tuned.run_id,
@@ -201,11 +237,7 @@ def _examine(
     return result
 
 
-def _digest(checkpoint: Path) -> str:
-    return str(json.loads((checkpoint / "config.json").read_text())["digest_of_weights"])
-
-
-def _card(session: Session, candidate: _Candidate, record: MemberRecord) -> str:
+def _card(session: Session, candidate: _Candidate, record: MemberRecord, prepared: upstream.Prepared) -> str:
     metric = session.experiment.metric
     study = candidate.study
     return "\n".join(
@@ -219,7 +251,7 @@ def _card(session: Session, candidate: _Candidate, record: MemberRecord) -> str:
             f"- folds trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
             f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.predicted)}",
             f"- thresholds: {candidate.tuned.run_id}",
-            f"- data: {record.data_digest[:16]}",
+            f"- data: {prepared.digest[:16]}",
         ]
     )
 

@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from hubmap_ml.data import PreparedData, read_image
+from hubmap_ml.ensembling import LINE_TAG
 from hubmap_ml.instances import Annotations, Instances, PredictionSet, read_predictions
 from hubmap_ml.metrics import evaluate
 from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError
-from hubmap_ml.stages import ensemble, promote, upstream
+from hubmap_ml.stages import ensemble, inputs, promote, upstream
 from hubmap_ml.stages.candidates import on_test_images
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -55,17 +56,19 @@ def work(session: Session) -> Outcome:
     experiment = session.experiment
     with running(session, "report") as at:
         prepared = upstream.prepared(session)
-        at.run.tag({"hubmap.data_digest": prepared.digest})
         truth = upstream.hidden_truth(prepared.data)
         lines = [line for member in experiment.members if (line := _member(session, member, prepared, truth))]
-        submitted = _newest(session, "submit", prepared.digest)
-        fused = _ensemble(session, prepared, submitted)
+        fused, submitted = _ensemble(session, prepared)
         lines += [fused] if fused else []
         if not lines:
             raise InputError(
                 f"experiment {experiment.name!r} has no tuned member yet: there is nothing to report"
             )
         chain = _distinct([prepared.run, *(run for line in lines for run in line.runs)])
+        at.run.identify(
+            inputs.report(session, tuple(run.key for run in chain), prepared.digest),
+            upstream_runs=[run.run_id for run in chain],
+        )
         best = max(lines, key=lambda line: believable(line.cross_fitted, line.out_of_fold))
         verdict = (
             f"{(fused or best).name}: {experiment.metric} "
@@ -83,28 +86,48 @@ def work(session: Session) -> Outcome:
                 verdict=verdict,
                 metric=experiment.metric,
                 rows=[
-                    ReportRow(line.name, line.kind, line.out_of_fold, line.cross_fitted, line.hidden_test,
-                              line.seconds, line.badge) for line in lines
+                    ReportRow(
+                        line.name,
+                        line.kind,
+                        line.out_of_fold,
+                        line.cross_fitted,
+                        line.hidden_test,
+                        line.seconds,
+                        line.badge,
+                    )
+                    for line in lines
                 ],
                 stages=[
-                    ReportStage(run.tags.get("mlflow.runName", ""), run.metrics.get("time/seconds"), "finished",
-                                run.tags.get("mlflow.note.content", "").splitlines()[0]) for run in chain
+                    ReportStage(
+                        run.tags.get("mlflow.runName", ""),
+                        run.metrics.get("time/seconds"),
+                        "finished",
+                        run.tags.get("mlflow.note.content", "").splitlines()[0],
+                    )
+                    for run in chain
                 ],
                 figures=_figures(prepared.data, fused, submitted, truth),
                 how_scored=_how_scored(session, truth is not None),
-                environment={"commit": prepared.run.tags.get("mlflow.source.git.commit", "unknown")[:12],
-                             "data": prepared.digest[:12], "seed": str(experiment.seed)},
+                environment={
+                    "commit": at.run.found().tags.get("mlflow.source.git.commit", "unknown")[:12],
+                    "data": prepared.digest[:12],
+                    "seed": str(experiment.seed),
+                },
                 generated=time.strftime("%Y-%m-%d %H:%M"),
             ),
-        )  # fmt: skip
+        )
         at.recorder.artifact(page)
         rows = [
-            {**{key: value for key, value in asdict(line).items() if key not in ("runs", "kind")},
-             "seconds": line.seconds, "peak_mib": line.peak_mib} for line in lines
-        ]  # fmt: skip
+            {
+                **{key: value for key, value in asdict(line).items() if key not in ("runs", "kind")},
+                "seconds": line.seconds,
+                "peak_mib": line.peak_mib,
+            }
+            for line in lines
+        ]
         return at.finish(
             verdict,
-            headline=(fused or best).out_of_fold,
+            headline=believable((fused or best).cross_fitted, (fused or best).out_of_fold),
             details={"page": str(at.run.found().artifact(PAGE)), "rows": rows},
         )
 
@@ -134,33 +157,43 @@ def _member(
         badge = f"promoted v{alias.number}"
     except InputError:
         badge = "not promoted"
-    return _Line(promote.model_name(session, member), "member", study["value"], study["cross_fitted"], hidden, badge,
-                 _distinct([*runs, *predicted, tuned]))  # fmt: skip
+    return _Line(
+        promote.model_name(session, member),
+        "member",
+        study["value"],
+        study["cross_fitted"],
+        hidden,
+        badge,
+        _distinct([*runs, *predicted, tuned]),
+    )
 
 
-def _ensemble(session: Session, prepared: upstream.Prepared, submitted: FoundRun | None) -> _Line | None:
+def _ensemble(session: Session, prepared: upstream.Prepared) -> tuple[_Line | None, FoundRun | None]:
+    """Return the champion's line and the run that submitted its predictions, where there are such."""
     name = ensemble.model_name(session)
     try:
         version = by_alias(open_store(), name, CHAMPION)
     except InputError:
-        return None
-    if version.tags.get("hubmap.data_digest") != prepared.digest:
-        return None
-    made = search(f"attributes.run_id = '{version.run_id}'", limit=1)
-    runs = [*made, *([submitted] if submitted else [])]
-    return _Line(
-        name, "ensemble", float(version.tags["hubmap.refitted"]), float(version.tags["hubmap.headline"]),
-        submitted.metrics.get("test/score") if submitted else None, f"champion v{version.number}", runs,
-    )  # fmt: skip
-
-
-def _newest(session: Session, stage: str, data_digest: str) -> FoundRun | None:
-    found = search(
-        f"tags.`hubmap.experiment` = '{session.experiment.name}' and tags.`hubmap.stage` = '{stage}' "
-        f"and tags.`hubmap.data_digest` = '{data_digest[:64]}' and attributes.status = 'FINISHED'",
+        return None, None
+    if version.tags.get(LINE_TAG) != promote.line(session, prepared):
+        return None, None
+    submitted = search(
+        f"tags.`hubmap.experiment` = '{session.experiment.name}' and tags.`hubmap.stage` = 'submit' "
+        f"and tags.`hubmap.model` = '{version.uri}' and attributes.status = 'FINISHED'",
         limit=1,
     )
-    return found[0] if found else None
+    made = search(f"attributes.run_id = '{version.run_id}'", limit=1)
+    study = read_study(made[0])
+    line = _Line(
+        name,
+        "ensemble",
+        study["value"],
+        study["cross_fitted"],
+        submitted[0].metrics.get("test/score") if submitted else None,
+        f"champion v{version.number}",
+        [*made, *submitted],
+    )
+    return line, submitted[0] if submitted else None
 
 
 def _figures(
@@ -196,16 +229,20 @@ def _overlays(data: PreparedData, truth: Annotations, found: PredictionSet, what
 
 
 def _how_scored(session: Session, hidden: bool) -> list[str]:
-    metric = (
-        "average precision at mask IoU 0.6"
-        if session.experiment.metric == "ap60"
-        else "COCO's mean AP of masks"
-    )
+    experiment = session.experiment
+    metric = "average precision at mask IoU 0.6" if experiment.metric == "ap60" else "COCO's mean AP of masks"
+    chosen = [name for name, member in experiment.members.items() if member.finetune.checkpoint == "best"]
     return [
         f"Scores are {metric}: the folds' scores averaged with their numbers of images as weights.",
-        "Out of fold: every image was predicted by a network that never trained on it, with the last checkpoint; "
-        "the thresholds are those registered, fitted on all folds.",
-        "Cross-fitted: thresholds that score a fold were chosen on the other folds. This is the score to believe.",
+        "Out of fold: every image was predicted by a network that never trained on it; the thresholds are those "
+        "registered, fitted on all folds.",
+        "Cross-fitted: thresholds that score a fold were chosen on the other folds, the members' own too where an "
+        "ensemble is scored. This is the score to believe.",
+        *(
+            [f"{', '.join(chosen)}: the epoch was chosen on the very tiles that it is scored on."]
+            if chosen
+            else []
+        ),
         *(["Hidden test: tiles whose truth took no part in training, tuning or choosing."] if hidden else []),
     ]
 

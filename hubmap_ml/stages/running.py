@@ -1,12 +1,14 @@
 """The frame around a stage's work: its run, its wall time and what it reports back."""
 
+import errno
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from hubmap_ml.spec import InputError
 from hubmap_ml.stages.session import Outcome, Session
-from hubmap_ml.tracking import StageRun, memory, resolved_spec, stage_run
+from hubmap_ml.tracking import StageRun, memory, resolved_spec, stage_run, work_folder
 
 
 class Running:
@@ -60,7 +62,20 @@ def running(
         experiment=session.experiment.name, stage=stage, name=name, parent=session.parent, tags=tags
     ) as run:
         resolved_spec(run, session.experiment.model_dump(mode="json"))
-        run.recorder.params({"experiment": session.experiment.name, "seed": session.experiment.seed} | (
-            {"set": ";".join(f"{key}={value}" for key, value in session.overrides.items())} if session.overrides else {}
-        ))  # fmt: skip
-        yield Running(session, run, stage, name)
+        run.recorder.params(
+            {"experiment": session.experiment.name, "seed": session.experiment.seed}
+            | (
+                {"set": ";".join(f"{key}={value}" for key, value in session.overrides.items())}
+                if session.overrides
+                else {}
+            )
+        )
+        try:
+            yield Running(session, run, stage, name)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            where = error.filename or work_folder()
+            raise InputError(
+                f"no free disk while running {name} ({where}): free some and run it again"
+            ) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import hubmap_ml
+from hubmap_ml.postprocess import parse_steps
 from hubmap_ml.spec import (
     Experiment,
     InputError,
@@ -16,8 +17,10 @@ from hubmap_ml.spec import (
     load_experiment,
     parse_overrides,
 )
+from hubmap_ml.tuning import parse_space
 
 FILE = "experiment.yaml"
+TRAINED = ("pretrain", "finetune")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Session:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; part of no identity.
         with_upstream: run a missing training stage instead of stopping with the command to type.
         parent: MLflow run to nest in; empty for a run of its own.
+        words: the experiment, raw folder and changes as they were given, for commands that a message names.
     """
 
     experiment: Experiment
@@ -39,6 +43,7 @@ class Session:
     device: str
     with_upstream: bool = False
     parent: str = ""
+    words: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def nested_in(self, run_id: str) -> "Session":
         """Return the same session with its runs nested in another run."""
@@ -56,9 +61,32 @@ class Session:
         path = self.experiment.folder / part.config
         config = load_config_file(path)
         check_member_config(config, str(path))
-        changed = apply_overrides(config, dict(self.overrides))
+        changed = apply_overrides(config, self._changes_for(member, stage))
         check_member_config(changed, f"{path} with set=…")
         return changed
+
+    def check_members(self) -> None:
+        """Read every member's configurations and the steps that are tuned, so that a mistake shows before any work.
+
+        Raises:
+            InputError: as `member_config`, or post-processing and its space that do not fit each other.
+        """
+        parse_space(self.experiment.tune.space.model_dump(), parse_steps(self.experiment.postprocess))
+        for member in self.experiment.members:
+            for stage in TRAINED:
+                self.member_config(member, stage)
+
+    def _changes_for(self, member: str, stage: str) -> dict[str, Any]:
+        """Return the overrides meant for a member's stage: those without a prefix, or prefixed with its names."""
+        chosen = {}
+        for path, value in self.overrides.items():
+            plus, keys = ("+", path[1:].split(".")) if path.startswith("+") else ("", path.split("."))
+            if keys[0] in self.experiment.members and keys.pop(0) != member:
+                continue
+            if keys and keys[0] in TRAINED and keys.pop(0) != stage:
+                continue
+            chosen[plus + ".".join(keys)] = value
+        return chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,27 +125,39 @@ def open_session(
     Args:
         experiment: a file, a folder with an experiment.yaml, or the name of a folder in ``experiments/``.
         raw: folder of raw files in place of the experiment's own.
-        set: changes to members' configurations, ``key.key=value;...``.
+        set: changes to members' configurations, ``key.key=value;...``; ``finetune.key=…``, ``MEMBER.key=…`` and
+            ``MEMBER.finetune.key=…`` change one stage, one member, or one stage of one member.
         workers: processes for loading; -1 chooses by the number of cores.
     """
     if device not in ("auto", "cpu") and not device.startswith("cuda"):
         raise InputError(f"device {device!r} is none of auto, cpu, cuda, cuda:N")
     loaded = load_experiment(find_experiment(experiment), raw=raw or None)
     chosen = workers if workers >= 0 else max(0, min(4, (os.cpu_count() or 1) - 1))
-    return Session(loaded, parse_overrides(set), chosen, device, with_upstream, parent)
+    words = {"experiment": experiment, "raw": raw, "set": set}
+    return Session(loaded, parse_overrides(set), chosen, device, with_upstream, parent, words)
 
 
 def find_experiment(experiment: str) -> Path:
     """Return the experiment file that a name, folder or path means."""
     given = Path(experiment)
     project = Path(hubmap_ml.__file__).resolve().parent
-    places = [given, given / FILE, Path("experiments") / given / FILE, project.parent / "experiments" / given / FILE,
-              project / "experiments" / given / FILE]  # fmt: skip
+    places = [
+        given,
+        given / FILE,
+        Path("experiments") / given / FILE,
+        project.parent / "experiments" / given / FILE,
+        project / "experiments" / given / FILE,
+    ]
     for place in places:
         if place.is_file():
             return place
-    known = sorted({path.parent.name for folder in (Path("experiments"), project.parent / "experiments")
-                    for path in folder.glob(f"*/{FILE}")})  # fmt: skip
+    known = sorted(
+        {
+            path.parent.name
+            for folder in (Path("experiments"), project.parent / "experiments")
+            for path in folder.glob(f"*/{FILE}")
+        }
+    )
     raise InputError(
         f"experiment {experiment!r}: no such file, folder or name; names here: {', '.join(known) or 'none'}"
     )

@@ -3,17 +3,19 @@
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hubmap_ml.data import FileImage, PreparedData
+from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionSet, read_predictions, write_predictions
 from hubmap_ml.metrics import evaluate
-from hubmap_ml.spec import InputError, digest_of
+from hubmap_ml.serving import load_predictor
+from hubmap_ml.spec import InputError
 from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.fitting import log_images
+from hubmap_ml.stages.prepare import digest_of_files
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.submission import hubmap2023
+from hubmap_ml.submission import SubmissionFormat, submission_format
+from hubmap_ml.tracking import CHAMPION, by_uri
 
 PREDICTIONS = "predictions"
 FILE = "submission.csv"
@@ -21,9 +23,14 @@ SAMPLE = "sample_submission.csv"
 
 
 def run(
-    *, experiment: str = "demo", raw: str = "", model: str = "", predictions: str = "", device: str = "auto",
+    *,
+    experiment: str = "demo",
+    raw: str = "",
+    model: str = "",
+    predictions: str = "",
+    device: str = "auto",
     parent: str = "",
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Write the submission of an experiment (the entry point; see `work`)."""
     return work(
         open_session(experiment=experiment, raw=raw, device=device, parent=parent), model, predictions
@@ -45,25 +52,21 @@ def work(session: Session, model: str, predictions: str) -> Outcome:
         rows = np.flatnonzero(data.images.splits == "test")
         if len(rows) == 0:
             raise InputError(f"{data.raw}: there are no test images to submit (test/*.tif)")
-        source = predictions or model or f"models:/{experiment.name}.ensemble@champion"
-        at.run.identify(
-            inputs.submit(session, digest_of(source), prepared.digest), upstream_runs=[prepared.run.run_id]
-        )
-        at.recorder.params({"model": source})
         log_images(at.run, data, rows, experiment.name, "test")
         if predictions:
+            source = predictions
             stored = read_predictions(Path(predictions))
+            at.run.identify(inputs.submit(session, digest_of_files(Path(predictions)), prepared.digest))
             found = stored.take_images(stored.images.rows_of(list(data.images.ids[rows])))
         else:
-            found = _predict(session, source, data, rows)
+            version = by_uri(at.run.client, model or f"models:/{experiment.name}.ensemble@{CHAMPION}")
+            source = version.uri
+            key = version.tags.get("hubmap.stage_key", source)
+            at.run.identify(inputs.submit(session, key, prepared.digest), upstream_runs=[version.run_id])
+            at.run.tag({"hubmap.model": source})
+            found = load_predictor(source, device=session.device).predict(data.sources(rows))
+        at.recorder.params({"model": source})
         return _write(at, data, found, source)
-
-
-def _predict(session: Session, uri: str, data: PreparedData, rows: NDArray[np.int64]) -> PredictionSet:
-    from hubmap_ml.serving.load import load_predictor
-
-    images = ((data.images.take(np.array([row])), FileImage(data.image_path(int(row)))) for row in rows)
-    return load_predictor(uri, device=session.device).predict(images)
 
 
 def _write(at: Running, data: PreparedData, found: PredictionSet, source: str) -> Outcome:
@@ -72,8 +75,9 @@ def _write(at: Running, data: PreparedData, found: PredictionSet, source: str) -
     at.recorder.artifact(folder)
     file = at.recorder.folder / FILE
     sample = data.raw / SAMPLE
-    hubmap2023.write(file, found, sample_submission=sample if sample.is_file() else None)
-    _check(file, found)
+    written = submission_format(at.session.experiment.data.format)
+    written.write(file, found, sample_submission=sample if sample.is_file() else None)
+    _check(written, file, found)
     at.recorder.artifact(file)
     kept = at.run.found().artifact(FILE)
     at.recorder.metrics({"images": len(found.images), "instances": len(found.scores)}, step=0)
@@ -90,22 +94,20 @@ def _write(at: Running, data: PreparedData, found: PredictionSet, source: str) -
     )
 
 
-def _check(file: Path, found: PredictionSet) -> None:
-    """Read the csv back: what was written must be what was predicted."""
-    back = hubmap2023.read(file, images=found.images, categories=found.categories)
-    if _pixels(back) != _pixels(found):
+def _check(written: SubmissionFormat, file: Path, found: PredictionSet) -> None:
+    """Read the csv back: the masks in it must be the predicted ones of the classes that it holds."""
+    back = written.read(file, images=found.images, categories=found.categories)
+    held = set(back.labels.tolist())
+    if _pixels(back) != [item for item in _pixels(found) if item[1] in held]:
         raise RuntimeError(f"{file} does not give back the masks that were written")
 
 
-def _pixels(predictions: PredictionSet) -> list[tuple[int, str]]:
-    """Return (row of the image, run lengths) of every instance of one pixel or more, sorted."""
+def _pixels(predictions: PredictionSet) -> list[tuple[int, int, str]]:
+    """Return (row of the image, label, run lengths) of every instance of one pixel or more, sorted."""
     assert predictions.masks is not None
     heights, widths = predictions.heights_of_instances(), predictions.widths_of_instances()
     bits = predictions.masks.binarize(0.5, heights, widths)
-    there = bits.areas() > 0
-    texts = bits.to_rle(heights, widths)
-    return sorted(
-        (int(row), text)
-        for row, text, real in zip(predictions.image_rows(), texts, there, strict=True)
-        if real
+    rows = zip(
+        predictions.image_rows(), predictions.labels, bits.to_rle(heights, widths), bits.areas(), strict=True
     )
+    return sorted((int(row), int(label), text) for row, label, text, area in rows if area > 0)

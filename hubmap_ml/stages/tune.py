@@ -9,6 +9,7 @@ from hubmap_ml.postprocess import parse_steps
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.candidates import out_of_fold
+from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.tracking import FoundRun
@@ -18,12 +19,26 @@ RESULT = "study.json"
 
 
 def run(
-    *, experiment: str = "demo", member: str = "", raw: str = "", set: str = "",
-    workers: int = -1, device: str = "auto", with_upstream: bool = False, parent: str = "",
-) -> Outcome:  # fmt: skip
+    *,
+    experiment: str = "demo",
+    member: str = "",
+    raw: str = "",
+    set: str = "",
+    workers: int = -1,
+    device: str = "auto",
+    with_upstream: bool = False,
+    parent: str = "",
+) -> Outcome:
     """Tune a member's thresholds (the entry point; see `work`)."""
-    session = open_session(experiment=experiment, raw=raw, set=set, workers=workers, device=device,
-                           with_upstream=with_upstream, parent=parent)  # fmt: skip
+    session = open_session(
+        experiment=experiment,
+        raw=raw,
+        set=set,
+        workers=workers,
+        device=device,
+        with_upstream=with_upstream,
+        parent=parent,
+    )
     return work(session, session.experiment.member_named(member))
 
 
@@ -45,26 +60,43 @@ def work(session: Session, member: str) -> Outcome:
             )
         settings = experiment.tune
         at.recorder.params({"member": member, "trials": settings.trials, "metric": experiment.metric})
-        study = run_study(
-            truth, candidates, base_steps=parse_steps(experiment.postprocess), space=settings.space.model_dump(),
-            metric=experiment.metric, trials=settings.trials, seed=settings.seed, folds=folds,
-        )  # fmt: skip
+        with progress_bar("trials") as progress:
+            study = run_study(
+                truth,
+                candidates,
+                base_steps=parse_steps(experiment.postprocess),
+                space=settings.space.model_dump(),
+                metric=experiment.metric,
+                trials=settings.trials,
+                seed=settings.seed,
+                folds=folds,
+                progress=lambda done, total, best: progress(done, total),
+            )
         table = at.recorder.folder / "trials.parquet"
         study.trials.to_parquet(table)
         at.recorder.artifact(table)
         at.recorder.data(study_to_data(study), RESULT)
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         at.recorder.metrics(
-            {"score/base": study.base_value, "score/tuned": study.value, "score/cross_fitted": study.cross_fitted,
-             "gain/in_sample": study.value - study.base_value,
-             "gain/cross_fitted": study.cross_fitted - study.base_value}, step=0,
-        )  # fmt: skip
+            {
+                "score/base": study.base_value,
+                "score/tuned": study.value,
+                "score/cross_fitted": study.cross_fitted,
+                "gain/in_sample": study.value - study.base_value,
+                "gain/cross_fitted": study.cross_fitted - study.base_value,
+            },
+            step=0,
+        )
         return at.finish(
             f"{experiment.metric} {in_words(study.cross_fitted, study.value)}, {study.base_value:.3f} before tuning",
             headline=believable(study.cross_fitted, study.value),
-            details={"base": study.base_value, "cross_fitted": study.cross_fitted, "steps": list(study.best_steps),
-                     "n_images": len(truth.images)},
-        )  # fmt: skip
+            details={
+                "base": study.base_value,
+                "cross_fitted": study.cross_fitted,
+                "steps": list(study.best_steps),
+                "n_images": len(truth.images),
+            },
+        )
 
 
 def believable(cross_fitted: float | None, refitted: float) -> float:

@@ -6,6 +6,7 @@ Cheap upstream (`prepare`) runs by itself. A missing training upstream stops wit
 
 import dataclasses
 import logging
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -75,10 +76,11 @@ def required(
 
 
 def missing(session: Session, stage: str, member: str, fold: int | None) -> str:
-    """Say which run is missing, and the command that makes it."""
-    words = f"-P experiment={session.experiment.name} -P member={member}" + (
-        "" if fold is None else f" -P fold={fold}"
-    )
+    """Say which run is missing, and the command that makes it with the same settings."""
+    parameters = {key: value for key, value in session.words.items() if value} | {"member": member}
+    if fold is not None:
+        parameters["fold"] = str(fold)
+    words = " ".join(f"-P {key}={shlex.quote(value)}" for key, value in parameters.items())
     where = f"{stage} of member {member!r}" + ("" if fold is None else f", fold {fold}")
     command = f"mlflow run . -e {stage} {words}"
     return f"no finished {where} with these settings; run '{command}' first, or add -P with_upstream=true"
@@ -110,8 +112,9 @@ def pretrained(session: Session, member: str, fold: int, at: Prepared) -> FoundR
         return None
     without = pretrain_fold(session, member, fold, at.data)
     wanted = inputs.pretrain(session, member, at.run.key, at.digest, without_fold=without)
-    return required(session, wanted, member=member, fold=without,
-                    make=lambda: pretrain.work(session, member, fold))  # fmt: skip
+    return required(
+        session, wanted, member=member, fold=without, make=lambda: pretrain.work(session, member, fold)
+    )
 
 
 def finetuned(session: Session, member: str, fold: int, at: Prepared) -> FoundRun:

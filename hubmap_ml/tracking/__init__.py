@@ -3,16 +3,15 @@
 from hubmap_ml.tracking import memory
 from hubmap_ml.tracking.recorder import MlflowRecorder
 from hubmap_ml.tracking.registry import (
-    CHALLENGER,
     CHAMPION,
     PROMOTED,
     Version,
     by_alias,
+    by_uri,
     ensure_model,
     folder_of,
     point_alias,
     register_folder,
-    tag_version,
     versions,
 )
 from hubmap_ml.tracking.runs import (
@@ -38,7 +37,6 @@ from hubmap_ml.tracking.store import (
 from hubmap_ml.tracking.ui import serve_ui
 
 __all__ = [
-    "CHALLENGER",
     "CHAMPION",
     "FOLD",
     "MEMBER",
@@ -48,6 +46,7 @@ __all__ = [
     "StageRun",
     "Version",
     "by_alias",
+    "by_uri",
     "end_children",
     "ensure_model",
     "experiment_id",
@@ -64,7 +63,6 @@ __all__ = [
     "search",
     "serve_ui",
     "stage_run",
-    "tag_version",
     "versions",
     "without_credentials",
     "work_folder",

@@ -9,8 +9,22 @@ from typing import Any
 
 import hubmap_ml
 
-PACKAGES = ("mlflow", "torch", "torchvision", "mmcv-full", "mmdet", "optuna", "numpy", "pandas", "pyarrow",
-            "pycocotools", "ensemble-boxes", "albumentations", "opencv-python-headless", "numba")  # fmt: skip
+PACKAGES = (
+    "mlflow",
+    "torch",
+    "torchvision",
+    "mmcv-full",
+    "mmdet",
+    "optuna",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pycocotools",
+    "ensemble-boxes",
+    "albumentations",
+    "opencv-python-headless",
+    "numba",
+)
 
 
 def commit_and_changes() -> tuple[str, str]:
@@ -39,5 +53,8 @@ def environment() -> dict[str, Any]:
 
 
 def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, check=False)
+    except OSError:  # no git on this machine
+        return ""
     return done.stdout if done.returncode == 0 else ""

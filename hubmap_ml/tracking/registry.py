@@ -16,7 +16,6 @@ from hubmap_ml.tracking.store import local_copy, work_folder
 
 PROMOTED = "promoted"
 CHAMPION = "champion"
-CHALLENGER = "challenger"
 
 
 @dataclass(frozen=True)
@@ -72,12 +71,6 @@ def versions(client: MlflowClient, name: str) -> list[Version]:
     return sorted((_version(item) for item in found), key=lambda version: version.number)
 
 
-def tag_version(client: MlflowClient, version: Version, tags: Mapping[str, object]) -> None:
-    """Set tags of a version."""
-    for key, value in tags.items():
-        client.set_model_version_tag(version.name, str(version.number), key, str(value))
-
-
 def point_alias(client: MlflowClient, name: str, alias: str, version: Version | None) -> None:
     """Let ``alias`` of a model point at a version, or nowhere."""
     if version is None:
@@ -101,6 +94,24 @@ def by_alias(client: MlflowClient, name: str, alias: str) -> Version:
         raise InputError(
             f"no registered model {name!r} with alias {alias!r} in this store; run the stage that makes it first"
         ) from None
+
+
+def by_uri(client: MlflowClient, uri: str) -> Version:
+    """Return the version that ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER`` means.
+
+    Raises:
+        InputError: another form, or nothing of that name in the store.
+    """
+    name, at, alias = uri.removeprefix("models:/").rpartition("@")
+    if uri.startswith("models:/") and at:
+        return by_alias(client, name, alias)
+    name, slash, number = uri.removeprefix("models:/").rpartition("/")
+    if not uri.startswith("models:/") or not slash or not number.isdigit():
+        raise InputError(f"{uri!r} names no registered model; use models:/NAME@ALIAS or models:/NAME/NUMBER")
+    try:
+        return _version(client.get_model_version(name, number))
+    except MlflowException:
+        raise InputError(f"{uri}: no such version in this store") from None
 
 
 def folder_of(version: Version) -> Path:

@@ -135,14 +135,11 @@ def stage_run(
         run_id = created.info.run_id
         all_tags |= {"mlflow.source.name": "hubmap-ml", "mlflow.source.type": "LOCAL"}
     run = StageRun(client, run_id, experiment, stage)
-    commit, changes = code_state.commit_and_changes()
-    if commit:
-        all_tags |= {"mlflow.source.git.commit": commit, "hubmap.code_dirty": str(bool(changes)).lower()}
-    run.tag(all_tags)
     memory.reset_peak()
     started = time.monotonic()
     try:
-        _record_code(run, changes)
+        run.tag(all_tags)
+        _record_code(run)
         yield run
         run.recorder.metrics(
             {"time/seconds": time.monotonic() - started, "system/peak_memory_mib": memory.peak_mib()}, step=0
@@ -150,10 +147,10 @@ def stage_run(
         run.recorder.flush()
         run.tag({NOTE: run.verdict or f"{name}: finished"})
         client.set_terminated(run_id, "FINISHED")
-        run.recorder.clear_folder()
     except BaseException as error:
         _fail(run, error)
         raise
+    run.recorder.clear_folder()
 
 
 def fail_waiting_run(message: str) -> None:
@@ -205,7 +202,10 @@ def _found(run: Run, client: MlflowClient) -> FoundRun:
     return FoundRun(run.info.run_id, key, run.data.metrics, run.data.tags, run.data.params, client)
 
 
-def _record_code(run: StageRun, changes: str) -> None:
+def _record_code(run: StageRun) -> None:
+    commit, changes = code_state.commit_and_changes()
+    if commit:
+        run.tag({"mlflow.source.git.commit": commit, "hubmap.code_dirty": str(bool(changes)).lower()})
     run.recorder.data(code_state.environment(), "environment.json")
     if changes:
         with tempfile.TemporaryDirectory() as folder:

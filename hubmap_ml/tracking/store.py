@@ -2,7 +2,7 @@
 
 import logging
 import os
-import shutil
+import tempfile
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -92,12 +92,14 @@ def local_copy(uri: str, cache: Path) -> Path:
     local = _local_path(uri)
     if local is None:
         if not cache.exists():
-            beside = cache.with_name(cache.name + ".partial")
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
-            fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(beside)))
-            fetched.rename(cache)
-            shutil.rmtree(beside, ignore_errors=True)
+            cache.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=cache.parent) as beside:
+                fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=beside))
+                try:
+                    fetched.rename(cache)
+                except OSError:
+                    if not cache.exists():  # else another process was faster
+                        raise
         return cache
     if not local.exists():
         raise InputError(f"artifact {local} is missing from the store; run the stage that makes it again")

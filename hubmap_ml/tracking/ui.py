@@ -29,7 +29,17 @@ def serve_ui(port: int, *, open_browser: bool = False) -> None:
     log.info("open %s   (Ctrl-C ends)", address)
     if open_browser:
         webbrowser.open(address)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri,
-               "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     # Background jobs are MLflow's GenAI side: nine processes and 2 GB that nothing here uses.
     subprocess.run(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, check=False)

@@ -17,10 +17,12 @@ class CrossFit:
     Attributes:
         value: mean of the held-out folds' scores, weighted by images; NaN with fewer than two folds that have a score.
         chosen: (K,) the candidate chosen for each held-out fold; -1 where there was nothing to choose by.
+        held_out: (K,) score of each fold with the candidate that the others chose; NaN where there was none.
     """
 
     value: float
     chosen: NDArray[np.int64]
+    held_out: NDArray[np.float64]
 
 
 def cross_fitted(scores: NDArray[np.float64], weights: NDArray[np.float64]) -> CrossFit:
@@ -44,9 +46,9 @@ def cross_fitted(scores: NDArray[np.float64], weights: NDArray[np.float64]) -> C
     usable = [k for k in range(n_folds) if np.isfinite(scores[:, k]).all()]
     chosen = np.full(n_folds, -1, np.int64)
     if len(usable) < 2 or len(scores) == 0:
-        return CrossFit(float("nan"), chosen)
+        return CrossFit(float("nan"), chosen, np.full(n_folds, np.nan))
     for k in usable:
         others = [j for j in usable if j != k]
         chosen[k] = int(np.argmax(scores[:, others] @ weights[others]))
-    held_out = np.array([scores[chosen[k], k] for k in usable])
-    return CrossFit(float(np.average(held_out, weights=weights[usable])), chosen)
+    held_out = np.array([scores[chosen[k], k] if chosen[k] >= 0 else np.nan for k in range(n_folds)])
+    return CrossFit(float(np.average(held_out[usable], weights=weights[usable])), chosen, held_out)

@@ -46,6 +46,7 @@ class Study:
         base_value: headline of the base steps.
         fold_values: the best steps' score of each fold, NaN for a fold without truths.
         chosen: for each fold the values that the other folds choose; None where there was nothing to choose by.
+        held_out_values: score of each fold with those values; NaN where there were none.
         trials: one row a trial: ``number``, the searched values, ``value``, and ``fold_K`` for each fold. Row 0 is the
             base steps.
         folds: the folds' numbers.
@@ -62,6 +63,7 @@ class Study:
     base_value: float
     fold_values: tuple[float, ...]
     chosen: tuple[dict[str, float] | None, ...]
+    held_out_values: tuple[float, ...]
     trials: pd.DataFrame
     folds: tuple[int, ...]
     fold_images: tuple[int, ...]
@@ -148,6 +150,7 @@ def run_study(
         base_value=values[0],
         fold_values=tuple(by_fold[best].tolist()),
         chosen=tuple(None if k < 0 else dict(settings[k]) for k in fitted.chosen.tolist()),
+        held_out_values=tuple(fitted.held_out.tolist()),
         trials=_frame(names, settings, values, by_fold, numbers),
         folds=numbers,
         fold_images=tuple(len(part) for part in rows),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hubmap_ml.ensembling import ensemble_study, member_input
+from hubmap_ml.ensembling import MemberSteps, ensemble_study
 from hubmap_ml.instances import (
     Annotations,
     PredictionSet,
@@ -69,8 +69,8 @@ def test_candidates_are_tuned_and_fused(truth: Annotations, members: list[Predic
     for study in studies:
         assert study.value >= study.base_value
         assert np.isfinite(study.cross_fitted)
-    inputs = [member_input(item, parse_steps(s.best_steps)) for item, s in zip(members, studies, strict=True)]
-    fused = ensemble_study(truth, inputs, base_steps=STEPS, space=SPACE, trials=12)
+    steps = [MemberSteps(parse_steps(study.best_steps)) for study in studies]
+    fused = ensemble_study(truth, members, members=steps, base_steps=STEPS, space=SPACE, trials=12)
     assert fused.box_difference < 1e-5
     assert 0 < fused.study.value <= 1
 

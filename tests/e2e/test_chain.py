@@ -60,7 +60,7 @@ def test_a_training_run_tells_its_story(chain: Chain) -> None:
 
 def test_no_artifact_is_a_pickle(chain: Chain) -> None:
     suffixes = {path.suffix for path in (chain.folder / "mlruns").rglob("*") if path.is_file()}
-    assert not suffixes & {".pkl", ".pickle", ".pth", ".joblib"}
+    assert not suffixes & {".pkl", ".pickle", ".pth", ".pt", ".joblib"}
 
 
 FRESH = """
@@ -113,7 +113,7 @@ def test_the_submission_gives_back_the_pixels_that_were_predicted(chain: Chain) 
 @pytest.mark.parametrize(
     "words",
     [("tune",), ("promote",), ("ensemble",), ("report",), ("submit", "--predictions")],
-    ids=lambda words: " ".join(words),
+    ids=" ".join,
 )
 def test_what_needs_no_torch_imports_none(chain: Chain, words: tuple[str, ...]) -> None:
     more = []
@@ -128,6 +128,23 @@ def test_what_needs_no_torch_imports_none(chain: Chain, words: tuple[str, ...]) 
         "assert not heavy, heavy\n"
     )
     done = call(chain.folder, "python", "-c", code)
+    assert done.returncode == 0, done.stderr
+
+
+CORE = Path(__file__).parents[2] / ".venv-core" / "bin"
+
+
+@pytest.mark.parametrize(
+    "words", [("tune",), ("ensemble",), ("report",), ("submit", "--predictions")], ids=" ".join
+)
+def test_the_environment_without_torch_goes_on_from_the_same_store(
+    chain: Chain, words: tuple[str, ...]
+) -> None:
+    more = []
+    if "--predictions" in words:
+        run = chain.run_of("submit")
+        more = [chain.client.download_artifacts(run.info.run_id, "predictions")]  # type: ignore[attr-defined]
+    done = call(chain.folder, str(CORE / "hubmap-ml"), *words, *map(str, more), "--experiment", "tiny")
     assert done.returncode == 0, done.stderr
 
 

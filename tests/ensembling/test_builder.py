@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubmap_ml.ensembling import FusionMismatch, ensemble_study, member_input, recheck_boxes
+from hubmap_ml.ensembling import FusionMismatch, MemberSteps, ensemble_study, member_input, recheck_boxes
 from hubmap_ml.fusion import weighted_boxes_fusion
 from hubmap_ml.instances import SOFT, Instances, PredictionSet
 from hubmap_ml.postprocess import parse_steps
@@ -62,14 +62,14 @@ def test_a_member_brings_soft_masks_after_its_score_and_suppression():
     assert brought.scores.min() >= np.float32(0.05)
 
 
+SPACE = {"score": [0.01, 0.5], "mask_threshold": [0.3, 0.7]}
+
+
 def test_an_ensemble_is_fused_checked_and_tuned():
     table = images(6)
-    members = [
-        member_input(predictions([7, k], table=table, objects_seed=2, count=40), STEPS) for k in range(3)
-    ]
-    truth = truths(2, table=table)
+    candidates = [predictions([7, k], table=table, objects_seed=2, count=40) for k in range(3)]
     found = ensemble_study(
-        truth, members, base_steps=STEPS, space={"score": [0.01, 0.5], "mask_threshold": [0.3, 0.7]}, trials=8,
+        truths(2, table=table), candidates, members=[MemberSteps(STEPS)] * 3, base_steps=STEPS, space=SPACE, trials=8,
         weights=[1, 2, 1], names=["a", "b", "c"],
     )  # fmt: skip
     assert found.box_difference < 1e-6
@@ -77,3 +77,30 @@ def test_an_ensemble_is_fused_checked_and_tuned():
     assert found.study.mismatch == 0
     assert len(found.study.trials) == 8
     assert found.fused.cluster_offsets is not None
+    assert np.isnan(found.study.cross_fitted)  # the members say nothing of held-out folds
+
+
+def test_a_folds_score_takes_nothing_that_its_own_truths_chose():
+    """Members whose registered steps are perfect and whose held-out ones keep nothing: the procedure scores nothing."""
+    table = images(6)
+    candidates = [predictions([7, k], table=table, objects_seed=2, count=40) for k in range(2)]
+    nothing = parse_steps(
+        [{"score": 0.9999}, {"nms": {"iou": 0.5}}, {"mask_threshold": 0.5}, {"min_area": 0}]
+    )
+    truth = truths(2, table=table)
+
+    def study(held_out):
+        return ensemble_study(
+            truth,
+            candidates,
+            members=[MemberSteps(STEPS, held_out)] * 2,
+            base_steps=STEPS,
+            space=SPACE,
+            trials=6,
+        ).study
+
+    honest = study({0: STEPS, 1: STEPS})
+    assert 0 < honest.cross_fitted <= honest.value
+    assert study({0: nothing, 1: nothing}).cross_fitted == 0
+    assert 0 < study({0: STEPS, 1: nothing}).cross_fitted < honest.cross_fitted
+    assert np.isnan(study({0: STEPS}).cross_fitted)

@@ -31,7 +31,7 @@ def test_a_complete_member_passes():
     result = check_member(record(fold(1), fold(0)))
     assert result.passed
     assert result.verdict == "passed"
-    assert promoted([VersionRecord("demo.r50", 1, result.tags())], data_digest="data", best=1)
+    assert promoted([VersionRecord("demo.r50", 1, result.tags())], line="data", best=1)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_each_check_fails_alone_and_says_why(folds, headline, check, words):
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(result.verdict)
     assert result.tags()[f"hubmap.gate.{check}"].startswith("FAILED")
-    assert not promoted([VersionRecord("demo.r50", 1, result.tags())], data_digest="data", best=1)
+    assert not promoted([VersionRecord("demo.r50", 1, result.tags())], line="data", best=1)
 
 
 def test_a_headline_that_is_no_number_fails_also_the_score():
@@ -79,13 +79,13 @@ def test_of_each_member_the_best_version_and_of_these_the_best():
         version("d", 1, 0.9, data="older data"),
         version("e", 1, 0.9, verdict="failed: folds [0] of [0, 1]"),
     ]
-    chosen = promoted(versions, data_digest="data", best=2)
+    chosen = promoted(versions, line="data", best=2)
     assert [(v.name, v.version) for v in chosen] == [("a", 2), ("b", 1)]
 
 
 def test_equal_headlines_keep_the_earlier_version():
-    assert promoted([version("a", 2, 0.5), version("a", 1, 0.5)], data_digest="data", best=1)[0].version == 1
-    assert champion([version("a", 3, 0.5), version("a", 2, 0.5)], data_digest="data").version == 2
+    assert promoted([version("a", 2, 0.5), version("a", 1, 0.5)], line="data", best=1)[0].version == 1
+    assert champion([version("a", 3, 0.5), version("a", 2, 0.5)], line="data").version == 2
 
 
 def test_the_champion_is_the_best_that_passed_on_this_data():
@@ -95,13 +95,13 @@ def test_the_champion_is_the_best_that_passed_on_this_data():
         version("e", 3, 0.9, data="other"),
         version("e", 4, 0.55),
     ]
-    assert champion(versions, data_digest="data").version == 2
-    assert champion(versions, data_digest="nothing yet") is None
+    assert champion(versions, line="data").version == 2
+    assert champion(versions, line="nothing yet") is None
 
 
 def test_versions_without_our_tags_are_never_promoted():
-    assert promoted([VersionRecord("a", 1, {})], data_digest="data", best=5) == ()
-    assert champion([VersionRecord("a", 1, {"hubmap.headline": "high"})], data_digest="data") is None
+    assert promoted([VersionRecord("a", 1, {})], line="data", best=5) == ()
+    assert champion([VersionRecord("a", 1, {"hubmap.headline": "high"})], line="data") is None
 
 
 records = st.builds(
@@ -115,7 +115,7 @@ def test_promotion_does_not_depend_on_the_order_in_which_versions_are_read(versi
     shuffled = list(versions)
     random.shuffle(shuffled)
     for rule in (
-        lambda found: promoted(found, data_digest="data", best=2),
-        lambda f: champion(f, data_digest="data"),
+        lambda found: promoted(found, line="data", best=2),
+        lambda f: champion(f, line="data"),
     ):
         assert rule(versions) == rule(shuffled)

@@ -206,6 +206,17 @@ def test_images_come_one_by_one_as_they_are_asked_for() -> None:
     assert len(list(stream)) == 2
 
 
+def test_a_network_that_diverged_is_refused_rather_than_silent() -> None:
+    net = network(mask_rcnn(), 0)
+    torch.nn.init.constant_(net.model.roi_head.bbox_head.fc_cls.weight, float("nan"))
+    with pytest.raises(InputError, match="scores are not numbers"):
+        candidates(net, picture(64, 64))
+    net = network(mask_rcnn(), 0)
+    torch.nn.init.constant_(net.model.roi_head.mask_head.conv_logits.weight, float("nan"))
+    with pytest.raises(InputError, match="masks are not numbers"):
+        candidates(net, picture(64, 64))
+
+
 @pytest.mark.parametrize("views", [(), ("none", "none"), ("sideways",)])
 def test_unknown_or_repeated_views_are_refused(views: tuple[str, ...]) -> None:
     with pytest.raises(InputError, match="view"):

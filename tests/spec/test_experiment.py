@@ -57,11 +57,14 @@ def test_raw_by_parameter_takes_the_place_of_generated_tissue(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("place", "value", "said"),
     [
-        ("metrc", "ap60", "unknown key 'metrc'; allowed here: name, metric"),
+        ("metrc", "ap60", "unknown key 'metrc'; allowed here: name, task, metric"),
         ("members.a.finetune.pol", "x", "unknown key 'members.a.finetune.pol'; allowed here: config, pool"),
         ("metric", "ap61", "metric"),
         ("members.ensemble", {"finetune": {"config": "x"}}, "not a member's name"),
         ("members.b.finetune.folds", [7], "there are 0 to 2"),
+        ("members.b.finetune.folds", [0, 0], "name each fold once"),
+        ("members.b.finetune.folds", [], "name each fold once"),
+        ("task", "semantic", "task"),
         ("members.b.pretrain.pool", "nowhere", "pool 'nowhere' is none of"),
         ("members.a.predict.views", ["none", "rot90"], "members.a.predict.views"),
         ("tune.space.score", [0.6, 0.1], "runs backwards"),

@@ -89,6 +89,7 @@ def test_class_counts_are_found_wherever_they_hide() -> None:
         ({"runner": {"type": "EpochBasedRunner", "max_epochs": 2, "meta": 1}}, r"unknown key runner\.meta"),
         ({"batch": {"global": 2.5}}, r"batch\.global must be a whole number"),
         ({"batch": {"global": True}}, r"batch\.global must be a whole number"),
+        ({"batch": {"global": 2, "repeat": 0}}, r"batch\.repeat must be a whole number"),
         ({"batch": {"global": 2, "per_gpu": 1}}, r"unknown key batch\.per_gpu"),
         ({"custom_hooks": [{"type": "CheckpointHook"}]}, "custom_hooks.*allowed: SetEpochInfoHook"),
         ({"custom_hooks": "EMA"}, "custom_hooks must be a list"),

@@ -42,6 +42,47 @@ def test_overrides_change_a_members_configuration_and_must_fit_it() -> None:
         open_session(set="+load_from=x").member_config("maskrcnn", "finetune")
 
 
+def test_an_override_can_be_meant_for_one_stage_or_one_member() -> None:
+    session = open_session(set="finetune.runner.max_epochs=2;htc.batch.global=1;htc.pretrain.optimizer.lr=7")
+
+    def value(member: str, stage: str, part: str, key: str) -> object:
+        config = session.member_config(member, stage)
+        assert config is not None
+        return config[part][key]
+
+    assert value("maskrcnn", "finetune", "runner", "max_epochs") == 2
+    assert value("maskrcnn", "pretrain", "runner", "max_epochs") != 2
+    assert [value("htc", stage, "batch", "global") for stage in ("pretrain", "finetune")] == [1, 1]
+    assert value("maskrcnn", "finetune", "batch", "global") != 1
+    assert value("htc", "pretrain", "optimizer", "lr") == 7
+    assert value("htc", "finetune", "optimizer", "lr") != 7
+
+
+def test_mistakes_of_any_member_show_before_any_work(tmp_path: Path) -> None:
+    text = find_experiment("demo").read_text()
+    (tmp_path / "members").symlink_to(find_experiment("demo").parent / "members")
+    for old, new, said in [
+        ("members/htc_stage2.py", "members/gone.py", "no such configuration file"),
+        ("{score: 0.001}", "{scroe: 0.001}", "scroe"),
+        ("{mask_threshold: 0.5}, ", "", "mask_threshold"),
+    ]:
+        (tmp_path / "experiment.yaml").write_text(text.replace(old, new))
+        with pytest.raises(InputError, match=said):
+            open_session(experiment=str(tmp_path)).check_members()
+
+
+def test_the_command_to_type_carries_what_was_given() -> None:
+    from hubmap_ml.stages.upstream import missing
+
+    session = open_session(experiment="tiny", set="finetune.optimizer.lr=0.5", raw="/some data")
+    said = missing(session, "finetune", "maskrcnn", 1)
+    assert (
+        "mlflow run . -e finetune -P experiment=tiny -P raw='/some data' -P set=finetune.optimizer.lr=0.5"
+        in said
+    )
+    assert "-P member=maskrcnn -P fold=1" in said
+
+
 def test_settings_that_change_no_result_are_in_no_key() -> None:
     from hubmap_ml.stages import inputs
 

@@ -4,7 +4,7 @@ import pytest
 from mlflow import MlflowClient
 
 from hubmap_ml.spec import InputError
-from hubmap_ml.tracking import by_alias, folder_of, point_alias, register_folder, tag_version, versions
+from hubmap_ml.tracking import by_alias, by_uri, folder_of, point_alias, register_folder, versions
 
 
 @pytest.fixture
@@ -50,7 +50,12 @@ def test_an_alias_points_moves_and_goes(store: MlflowClient, run_id: str) -> Non
         by_alias(store, "demo.htc", "promoted")
 
 
-def test_tags_can_be_added(store: MlflowClient, run_id: str) -> None:
+def test_a_version_is_found_by_its_address(store: MlflowClient, run_id: str) -> None:
     register(store, run_id, 0.4)
-    tag_version(store, versions(store, "demo.htc")[0], {"hubmap.gate": "passed"})
-    assert versions(store, "demo.htc")[0].tags["hubmap.gate"] == "passed"
+    register(store, run_id, 0.6)
+    point_alias(store, "demo.htc", "promoted", versions(store, "demo.htc")[0])
+    assert by_uri(store, "models:/demo.htc@promoted").number == 1
+    assert by_uri(store, "models:/demo.htc/2").uri == "models:/demo.htc/2"
+    for uri in ("models:/demo.htc/7", "models:/demo.htc@none", "demo.htc", "models:/demo.htc", "runs:/x/y"):
+        with pytest.raises(InputError):
+            by_uri(store, uri)

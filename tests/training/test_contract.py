@@ -7,7 +7,7 @@ from hubmap_ml.training import open_trainer
 
 
 def test_a_trainer_is_opened_by_name() -> None:
-    from hubmap_ml.training.mmdet.fit import fit
+    from hubmap_ml.training.mmdet.trainer import fit
 
     assert open_trainer("mmdet") is fit
 

@@ -56,6 +56,15 @@ def test_epochs_numbers_and_seeds_change_the_draws(tmp_path: Path) -> None:
     assert len(seen) > 9  # flips, turns and brightness: few of 18 coincide
 
 
+def test_a_repeated_image_is_drawn_anew(tmp_path: Path) -> None:
+    annotations = vessels(tmp_path, 2)
+    repeated = TrainingSamples(annotations, np.arange(2), tmp_path, STEPS, 0, repeat=4)
+    assert len(repeated) == 8
+    assert len({repeated[(0, number)]["img"].numpy().tobytes() for number in (0, 2, 4, 6)}) > 1
+    plain = TrainingSamples(annotations, np.arange(2), tmp_path, PLAIN, 0, repeat=4)
+    np.testing.assert_array_equal(plain[(0, 1)]["img"], plain[(0, 7)]["img"])
+
+
 def test_images_without_a_usable_instance_are_left_out_and_named(tmp_path: Path) -> None:
     annotations = vessels(tmp_path, 5, empty=2)
     filtered = filter_images(annotations)
@@ -112,12 +121,12 @@ def test_an_image_that_the_pipeline_empties_gives_way_to_another(tmp_path: Path)
 
 def test_a_pipeline_that_breaks_names_the_image_and_the_error(tmp_path: Path) -> None:
     annotations = vessels(tmp_path, 1)
-    # mmdet's Albu without bbox_params loses the masks' type, and Pad stumbles over it.
+    # mmdet's Albu without bbox_params loses the masks' type, and what follows stumbles over it.
     steps = [
         {"type": "Albu", "transforms": [{"type": "HorizontalFlip"}]},
         {"type": "Pad", "size_divisor": 32},
     ]
-    with pytest.raises(InputError, match=r"train_pipeline failed on image tile_0: AttributeError"):
+    with pytest.raises(InputError, match=r"train_pipeline failed on image tile_0: TypeError"):
         samples(annotations, tmp_path, steps)[(0, 0)]
 
 

@@ -53,6 +53,11 @@ test_pipeline = [
 optimizer = dict(type="AdamW", lr=1e-3, weight_decay=0.01, fused=True)
 optimizer_config = dict(grad_clip=dict(max_norm=10.0))
 lr_config = dict(
-    policy="CosineAnnealing", by_epoch=False, min_lr_ratio=0.02, warmup="linear", warmup_iters=15, warmup_ratio=0.05
+    policy="CosineAnnealing",
+    by_epoch=False,
+    min_lr_ratio=0.02,
+    warmup="linear",
+    warmup_iters=15,
+    warmup_ratio=0.05,
 )
 batch = {"global": 4}

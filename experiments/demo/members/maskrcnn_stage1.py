@@ -57,7 +57,9 @@ model = dict(
             pos_weight=-1,
             debug=False,
         ),
-        rpn_proposal=dict(nms_pre=400, max_per_img=150, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
+        rpn_proposal=dict(
+            nms_pre=400, max_per_img=150, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0
+        ),
         rcnn=dict(
             assigner=dict(
                 type="MaxIoUAssigner",
@@ -75,7 +77,9 @@ model = dict(
     ),
     test_cfg=dict(
         rpn=dict(nms_pre=300, max_per_img=60, nms=dict(type="nms", iou_threshold=0.7), min_bbox_size=0),
-        rcnn=dict(score_thr=0.001, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5),
+        rcnn=dict(
+            score_thr=0.001, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100, mask_thr_binary=0.5
+        ),
     ),
 )
 runner = dict(type="EpochBasedRunner", max_epochs=9)

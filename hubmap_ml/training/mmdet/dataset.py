@@ -90,6 +90,7 @@ class TrainingSamples(Dataset):
         image_root: where file names start.
         steps: the member's train_pipeline.
         seed: of the training.
+        repeat: how often an epoch sees each image, drawn anew each time (mmdet's RepeatDataset).
     """
 
     def __init__(
@@ -99,10 +100,11 @@ class TrainingSamples(Dataset):
         image_root: Path,
         steps: list[dict[str, Any]],
         seed: int,
+        repeat: int = 1,
     ) -> None:
         self._annotations = annotations
         self._usable = usable_instances(annotations)
-        self._rows = rows
+        self._rows = np.tile(rows, repeat)
         self._root = Path(image_root)
         self._pipeline = TrainPipeline(steps)
         self._seed = seed
@@ -131,7 +133,15 @@ class TrainingSamples(Dataset):
         try:
             results = self._pipeline(loaded)
             return None if results is None else _formatted(results)
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError, AssertionError, cv2.error) as error:
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AssertionError,
+            cv2.error,
+        ) as error:
             name = self._annotations.images.ids[row]
             raise InputError(
                 f"train_pipeline failed on image {name}: {type(error).__name__}: {error}"

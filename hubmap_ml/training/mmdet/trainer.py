@@ -54,11 +54,11 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     if images.note() is not None:
         log.warning("%s", images.note())
         notes.append(str(images.note()))
-    samples = TrainingSamples(
-        data.train, images.rows, data.image_root, list(inputs.config["train_pipeline"]), inputs.seed
-    )
+    steps, batch = list(inputs.config["train_pipeline"]), inputs.config["batch"]
+    repeat = int(batch.get("repeat", 1))
+    samples = TrainingSamples(data.train, images.rows, data.image_root, steps, inputs.seed, repeat)
     wide = data.train.images.widths[images.rows] > data.train.images.heights[images.rows]
-    order = EpochOrder(np.asarray(wide), batch=int(inputs.config["batch"]["global"]), seed=inputs.seed)
+    order = EpochOrder(np.tile(wide, repeat), batch=int(batch["global"]), seed=inputs.seed)
     validation = None if data.valid is None else Validation(inputs, data)
 
     model, report = _initial_model(inputs)

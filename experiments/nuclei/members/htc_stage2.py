@@ -1,0 +1,6 @@
+# Hybrid Task Cascade, second stage: clean outlines, from the first stage's weights.
+_base_ = "htc_stage1.py"
+
+optimizer = dict(lr=6e-4)
+batch = {"repeat": 6}
+runner = dict(max_epochs=5)

@@ -1,0 +1,18 @@
+from pathlib import Path
+
+from hubmap_ml.stages.prepare import digest_of_files
+
+
+def test_one_byte_a_name_or_a_linked_file_changes_the_digest(tmp_path: Path) -> None:
+    raw, elsewhere = tmp_path / "raw", tmp_path / "elsewhere"
+    raw.mkdir()
+    elsewhere.mkdir()
+    (elsewhere / "tile.tif").write_bytes(b"pixels")
+    (raw / "table.csv").write_bytes(b"id")
+    (raw / "train").symlink_to(elsewhere)
+    first = digest_of_files(raw)
+    assert digest_of_files(raw) == first
+    (elsewhere / "tile.tif").write_bytes(b"pixelS")
+    second = digest_of_files(raw)
+    (raw / "table.csv").rename(raw / "other.csv")
+    assert len({first, second, digest_of_files(raw)}) == 3
