@@ -50,8 +50,8 @@ def open_network(folder: Path, device: str = "cpu") -> Network:
         device: ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        InputError: a damaged folder, an unknown family, weights that are not exactly the network's, no such
-            device.
+        InputError: a damaged folder, an unknown family, weights that are not exactly the network's or not all finite,
+            no such device.
     """
     checkpoint = read_checkpoint(Path(folder))
     if checkpoint.family not in FAMILIES:
@@ -80,6 +80,13 @@ def _open_mmdet(checkpoint: Checkpoint) -> nn.Module:
     if not report.complete:
         raise InputError(
             f"{checkpoint.weights}: not the weights of the network that its configuration builds: {report}"
+        )
+    # Proposals and scores that are not numbers are dropped on their way: such a network would only seem to see nothing.
+    broken = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise InputError(
+            f"{checkpoint.weights}: {broken[0]} is not finite ({len(broken)} tensors): its training diverged; "
+            "train it again with a lower learning rate"
         )
     check_supported(model)
     return model

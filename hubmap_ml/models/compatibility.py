@@ -21,6 +21,10 @@ def prepare() -> None:
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     # torch warns at each import of mmcv where the CUDA compiler is there and a GPU is not; `doctor` says both.
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+    # mmdet's Albu must be given box parameters, which albumentations finds odd where no transform moves anything.
+    warnings.filterwarnings(
+        "ignore", message="Got processor for bboxes, but no transform", category=UserWarning
+    )
     # mmcv 1.7 announces mmcv 2 at every import.
     warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV", category=UserWarning)
 

@@ -239,7 +239,9 @@ class Experiment(Part):
                 )
             folds = member.finetune.folds
             if folds is not None and (not folds or len(set(folds)) != len(folds)):
-                raise ValueError(f"members.{name}.finetune.folds is {list(folds)}; name each fold once, and one at least")
+                raise ValueError(
+                    f"members.{name}.finetune.folds is {list(folds)}; name each fold once, at least one"
+                )
             for fold in folds or ():
                 if not 0 <= fold < self.data.folds.n:
                     raise ValueError(

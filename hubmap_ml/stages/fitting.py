@@ -59,6 +59,7 @@ def fit_and_record(
             categories=data.annotations.categories,
             seed=experiment.seed,
             metric=experiment.metric,
+            postprocess=experiment.postprocess,
             init_weights=weights,
         ),
         FitData(

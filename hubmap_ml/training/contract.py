@@ -9,6 +9,12 @@ from typing import Any, Protocol
 from hubmap_ml.instances import Annotations, Category
 from hubmap_ml.spec import InputError, Recorder
 
+DEFAULT_STEPS: Sequence[Mapping[str, Any]] = (
+    {"nms": {"iou": 0.5, "by": "box"}},
+    {"mask_threshold": 0.5},
+    {"max_per_image": 100},
+)
+
 
 @dataclass(frozen=True)
 class FitInputs:
@@ -19,6 +25,7 @@ class FitInputs:
         categories: the classes, in the order of the labels.
         seed: of every draw.
         metric: which score chooses the best epoch (``ap60`` or ``coco_segm``).
+        postprocess: steps between candidates and the scores after each epoch, as data.
         init_weights: a checkpoint folder or safetensors file to start from; None starts from the network's
             own initialisation.
     """
@@ -27,6 +34,7 @@ class FitInputs:
     categories: tuple[Category, ...]
     seed: int
     metric: str = "ap60"
+    postprocess: Sequence[Mapping[str, Any]] = DEFAULT_STEPS
     init_weights: Path | None = None
 
 

@@ -93,3 +93,16 @@ def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: Any) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="finds no GPU"):
         open_network(tmp_path / "c", device="cuda")
+
+
+@pytest.mark.parametrize(
+    "key", ["rpn_head.rpn_cls.weight", "roi_head.bbox_head.fc_cls.bias", "backbone.bn1.running_var"]
+)
+def test_weights_that_are_no_numbers_are_refused(tmp_path: Path, key: str) -> None:
+    torch.manual_seed(0)
+    model = build_detector(mask_rcnn(), 1)
+    model.init_weights()
+    model.state_dict()[key][0] = float("nan")
+    write_checkpoint(tmp_path / "c", model, family="mmdet", config=mask_rcnn(), categories=[(0, "class 0")])
+    with pytest.raises(InputError, match=f"{key} is not finite.*diverged"):
+        open_network(tmp_path / "c")

@@ -1,6 +1,7 @@
 """A training leaves checkpoints, scores and pictures; workers and interruptions change no weight."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -281,3 +282,28 @@ def test_data_that_cannot_be_trained_on_is_one_line(
 
 def test_the_package_names_the_trainer() -> None:
     assert fit_function is fit
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_tile_that_is_damaged_later_is_one_plain_line(
+    tmp_path: Path, tiles: tuple[Path, Annotations], workers: int
+) -> None:
+    folder = tmp_path / "tiles"
+    shutil.copytree(tiles[0], folder)
+    (folder / "tile_2.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match="tile_2.png") as caught:
+        fit(inputs(), data((folder, tiles[1]), workers=workers), NullRecorder(tmp_path / "run"))
+    assert "Traceback" not in str(caught.value)
+    assert "InputError" not in str(caught.value)
+
+
+def test_epochs_are_scored_by_the_experiments_own_steps(tiles: tuple[Path, Annotations]) -> None:
+    model = build_detector(member(), 1)
+    model.init_weights()
+
+    def found(steps: list[dict[str, Any]]) -> int:
+        scored = validation.Validation(inputs(postprocess=steps), data(tiles))
+        return len(scored.predict(model, torch.device("cpu")))
+
+    assert found([{"mask_threshold": 0.01}, {"max_per_image": 7}]) == 14
+    assert found([{"score": 1.0}, {"mask_threshold": 0.01}]) == 0

@@ -8,7 +8,7 @@ mmcv's.
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -78,7 +78,7 @@ class EpochRunner(EpochBasedRunner):
         self.mode = "train"
         self.call_hook("before_train_epoch")
         before = time.perf_counter()
-        for number, batch in enumerate(loader):
+        for number, batch in enumerate(_said_plainly(loader)):
             self._inner_iter = number
             self.data_batch = to_device(batch, self._device)
             loaded = time.perf_counter()
@@ -124,3 +124,12 @@ class EpochRunner(EpochBasedRunner):
         self.log_buffer.clear()
         values["lr"] = self.optimizer.param_groups[0]["lr"]
         return {key: float(value) for key, value in values.items()}
+
+
+def _said_plainly(loader: DataLoader) -> Iterator[dict[str, Any]]:
+    """The loader's batches; bad input met in a loading process comes as the line it was, not wrapped in a traceback."""
+    try:
+        yield from loader
+    except InputError as error:
+        # torch raises the worker's error anew with its formatted traceback as the message.
+        raise InputError(str(error).rpartition("InputError: ")[2]) from error

@@ -17,8 +17,6 @@ from hubmap_ml.spec import InputError, Recorder
 from hubmap_ml.training.contract import FitData, FitInputs
 from hubmap_ml.viz import truth_and_prediction
 
-# What an experiment's post-processing is unless it says otherwise: nothing is tuned while a network learns.
-STEPS = parse_steps([{"nms": {"iou": 0.5, "by": "box"}}, {"mask_threshold": 0.5}, {"max_per_image": 100}])
 # Instances under this score are left out of pictures: a hundred of them on every tile hide what the network
 # believes.
 OVERLAY_SCORE = 0.3
@@ -51,6 +49,7 @@ class Validation:
             raise InputError("the validation set holds no image: check the folds and the pool")
         self._inputs = inputs
         self._truth = data.valid
+        self._steps = parse_steps(inputs.postprocess)  # nothing is tuned while a network learns
         self._root = Path(data.image_root)
         self._tiles = overlay_rows(data.valid, data.overlay_tiles)
 
@@ -88,7 +87,7 @@ class Validation:
         candidates = PredictionSet.from_instances(
             images, self._inputs.categories, instances, sources=("none",)
         )
-        return apply_steps(candidates, STEPS)
+        return apply_steps(candidates, self._steps)
 
     def _scores(self, predictions: PredictionSet) -> Scores:
         headline = evaluate(self._inputs.metric, self._truth, predictions).value
