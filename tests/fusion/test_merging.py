@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -201,16 +199,3 @@ def test_bad_requests_say_what_is_wrong():
         merge_sources(given, n_sources=2)
     with pytest.raises(InputError, match="between 0 and 1"):
         merge_sources(given, n_sources=3, iou_threshold=1.5)
-
-
-def test_three_views_of_300_candidates_take_little_time():
-    given = predictions(
-        0, table=images(1, height=512, width=512), count=900, n_objects=80, n_sources=3, side=28
-    )
-    merge_sources(given, n_sources=3)
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        merge_sources(given, n_sources=3)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.06

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -197,12 +195,3 @@ def test_images_without_truths_or_unknown_to_the_truth_are_refused():
         study(truth.take(np.zeros(0, int)), found)
     with pytest.raises(InputError, match="image_5"):
         study(truth.take_images([0, 1, 2, 3, 4]), found)
-
-
-def test_thirty_trials_on_forty_tiles_take_seconds():
-    table = images(40, height=128, width=128)
-    truth = truths(4, table=table)
-    found = predictions(8, table=table, objects_seed=4, count=200, side=28)
-    start = time.perf_counter()
-    study(truth, found, trials=30)
-    assert time.perf_counter() - start < 5
