@@ -47,11 +47,9 @@ PICKLES = {".pkl", ".pickle", ".cloudpickle", ".pth", ".pt", ".joblib"}
 def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with an empty store, which MLflow uses while this module's tests run."""
     folder = tmp_path_factory.mktemp("serving")
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{folder}/mlflow.db")
-    with contextlib.chdir(folder):  # MLflow makes ./mlruns
+    with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):  # MLflow makes ./mlruns
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # not set_tracking_uri: that sticks
         yield folder
-    mlflow.set_tracking_uri(before)
 
 
 @pytest.fixture(scope="module")
