@@ -48,7 +48,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder with an empty store, which MLflow uses while this module's tests run."""
     folder = tmp_path_factory.mktemp("serving")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):  # MLflow makes ./mlruns
-        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")  # not set_tracking_uri: that sticks
+        # not set_tracking_uri: that sticks
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
         yield folder
 
 
