@@ -67,7 +67,15 @@ class MlflowRecorder:
             del self._pending[: len(batch)]
 
     def params(self, values: Mapping[str, object]) -> None:
-        params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in values.items()]
+        # A run that `mlflow run` made has the words of its command as params already ('' for an empty one), and MLflow
+        # allows no other value: what they came to stands beside them.
+        there = self._client.get_run(self._run_id).data.params
+        params = []
+        for key, value in values.items():
+            text = str(value)[:PARAM_LENGTH]
+            if there.get(key, text) != text:
+                key = f"resolved/{key}"
+            params.append(Param(key, text))
         for start in range(0, len(params), 100):
             self._client.log_batch(self._run_id, params=params[start : start + 100], synchronous=True)
 

@@ -58,6 +58,31 @@ def test_a_training_run_tells_its_story(chain: Chain) -> None:
         assert {"weights.safetensors", "config.json"} <= files
 
 
+def test_leaks_are_measured_through_both_stages_and_carried_to_the_registry(chain: Chain) -> None:
+    client = chain.client
+    for predicted in (run for run in children(chain) if run.data.tags["hubmap.stage"] == "predict"):
+        trained = client.get_run(predicted.data.tags["hubmap.upstream_runs"].split(",")[1])
+        path = client.download_artifacts(trained.info.run_id, "training_images.json")
+        seen = json.loads(Path(path).read_text())
+        assert [part["stage"] for part in seen] == ["pretrain", "finetune"]
+        assert seen[1]["run"] == trained.info.run_id
+        report = json.loads(Path(client.download_artifacts(predicted.info.run_id, "leaks.json")).read_text())
+        found = report["out_of_fold"]
+        assert found["level"] == predicted.data.tags["hubmap.leak_level"] in ("slide", "neighbour")
+        slides = {row["slide"]: row["through"] for row in found["slides"]}
+        assert slides == {"1": "pretrain+finetune", "2": "pretrain+finetune"}
+        for kind, count in found["counts"].items():
+            assert predicted.data.metrics[f"leak/{kind}_pairs"] == count
+        assert all(row["seen"] in seen[0]["images"] + seen[1]["images"] for row in found["pairs"])
+    worst = chain.run_of("tune").data.tags["hubmap.leak_level"]  # type: ignore[attr-defined]
+    for stage in ("tune", "promote", "ensemble", "report"):
+        note = chain.run_of(stage).data.tags["mlflow.note.content"]  # type: ignore[attr-defined]
+        assert f"leak level {worst}" in note
+    for name in ("tiny.maskrcnn", "tiny.ensemble"):
+        for version in client.search_model_versions(f"name = '{name}'"):
+            assert version.tags["hubmap.leak_level"] == worst
+
+
 def test_no_artifact_is_a_pickle(chain: Chain) -> None:
     suffixes = {path.suffix for path in (chain.folder / "mlruns").rglob("*") if path.is_file()}
     assert not suffixes & {".pkl", ".pickle", ".pth", ".pt", ".joblib"}
@@ -151,7 +176,8 @@ def test_the_environment_without_torch_goes_on_from_the_same_store(
 def test_a_stage_without_its_upstream_says_what_to_type(chain: Chain) -> None:
     done = call(chain.folder, "hubmap-ml", "predict", "--experiment", "tiny", "--set", "optimizer.lr=0.123")
     assert done.returncode == 2
-    assert "mlflow run . -e pretrain -P experiment=tiny -P member=maskrcnn" in done.stderr
+    words = "mlflow run . -e pretrain -P experiment=tiny -P set=optimizer.lr=0.123 -P member=maskrcnn"
+    assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
 
 

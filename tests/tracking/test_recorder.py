@@ -54,6 +54,16 @@ def test_what_the_store_refuses_is_sent_later(
     assert history(recorder, "loss") == [(0, 1.0), (1, 2.0)]
 
 
+def test_params_that_the_command_already_logged_stand_beside_what_they_came_to(
+    recorder: MlflowRecorder,
+) -> None:
+    recorder._client.log_param(recorder._run_id, "member", "''")
+    recorder._client.log_param(recorder._run_id, "fold", "0")
+    recorder.params({"member": "htc", "fold": 0, "lr": 0.1})
+    params = recorder._client.get_run(recorder._run_id).data.params
+    assert params == {"member": "''", "resolved/member": "htc", "fold": "0", "lr": "0.1"}
+
+
 def test_data_pictures_and_folders_become_artifacts(recorder: MlflowRecorder, tmp_path: Path) -> None:
     folder = tmp_path / "checkpoint"
     folder.mkdir()
