@@ -30,6 +30,7 @@ def print_chain(chain: "Chain") -> None:
     table.add_column("")
     for name in ("out of fold", "cross-fitted", "hidden test", "time", "peak memory"):
         table.add_column(name, justify="right")
+    table.add_column("leak level")
     table.add_column("")
     for row in chain.rows:
         table.add_row(
@@ -39,6 +40,7 @@ def print_chain(chain: "Chain") -> None:
             _score(row.hidden_test),
             f"{row.seconds:.0f} s",
             f"{row.peak_mib:.0f} MiB",
+            row.leak_level,
             row.badge,
         )
     console.print(table)

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data.rejected import Rejected
+from hubmap_ml.instances import BitMasks
+from hubmap_ml.instances.crops import from_crops
 from hubmap_ml.spec import InputError
 
 
@@ -37,11 +40,13 @@ class PolygonFile:
         polygons: by tile id, in file order, of the wanted types only; a tile with nothing has no entry.
         rejected: records that were left out.
         total: annotations of the wanted types and broken ones, rejected or not.
+        unwanted: annotations of other types, by type.
     """
 
     polygons: Mapping[str, Sequence[Polygon]]
     rejected: tuple[Rejected, ...]
     total: int
+    unwanted: Mapping[str, int]
 
 
 def read_polygons(path: Path, *, types: Sequence[str], tiles: Collection[str]) -> PolygonFile:
@@ -93,7 +98,8 @@ def read_polygons(path: Path, *, types: Sequence[str], tiles: Collection[str]) -
             if found:
                 polygons[tile] = found
     _require_types(path, types, counts)
-    return PolygonFile(polygons, tuple(rejected), total)
+    unwanted = {kind: count for kind, count in counts.items() if kind not in types}
+    return PolygonFile(polygons, tuple(rejected), total, unwanted)
 
 
 def fill_polygon(ring: NDArray[np.float64], height: int, width: int) -> NDArray[np.uint8]:
@@ -112,15 +118,52 @@ def fill_polygon(ring: NDArray[np.float64], height: int, width: int) -> NDArray[
         ValueError: a point lies outside the image, or nothing of the polygon is inside; the message says
             which.
     """
+    crop, x0, y0 = _fill_crop(ring, height, width)
+    mask = np.zeros((height, width), np.uint8)
+    mask[y0 : y0 + crop.shape[0], x0 : x0 + crop.shape[1]] = crop
+    return mask
+
+
+def fill_polygons(
+    rings: Sequence[NDArray[np.float64]], height: int, width: int
+) -> tuple[BitMasks, list[str | None]]:
+    """The pixels of many polygons of one image, as ``fill_polygon`` makes them.
+
+    Returns:
+        A mask for each, and None or why it has none (the mask is then empty).
+    """
+    crops: list[NDArray[np.uint8]] = []
+    places: list[tuple[int, int]] = []
+    reasons: list[str | None] = []
+    for ring in rings:
+        reason = None
+        crop, x0, y0 = np.zeros((0, 0), np.uint8), 0, 0
+        try:
+            crop, x0, y0 = _fill_crop(ring, height, width)
+        except ValueError as error:
+            reason = str(error)
+        crops.append(crop)
+        places.append((x0, y0))
+        reasons.append(reason)
+    return from_crops(crops, [x0 for x0, _ in places], [y0 for _, y0 in places]), reasons
+
+
+def _fill_crop(ring: NDArray[np.float64], height: int, width: int) -> tuple[NDArray[np.uint8], int, int]:
+    """A polygon's pixels around it, and the image column and row (a multiple of 64) of the first of them."""
     beyond = (ring < 0).any(axis=1) | (ring[:, 0] > width) | (ring[:, 1] > height)
     if beyond.any():
         x, y = ring[int(np.argmax(beyond))].tolist()
         raise ValueError(f"the point ({x:g}, {y:g}) lies outside the image of {width} x {height} pixels")
-    mask = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(mask, [np.floor(ring + 0.5).astype(np.int32)], (1,))
-    if not mask.any():
+    points = np.floor(ring + 0.5).astype(np.int32)
+    x0, y0 = (int(value) for value in points.min(axis=0))
+    x1, y1 = (int(value) + 1 for value in points.max(axis=0))
+    y0 -= y0 % 64
+    crop = np.zeros((max(min(y1, height) - y0, 0), max(min(x1, width) - x0, 0)), np.uint8)
+    if crop.size:
+        cv2.fillPoly(crop, [points - np.array([x0, y0], np.int32)], (1,))
+    if not crop.any():
         raise ValueError(f"no pixel of the image of {width} x {height} lies inside")
-    return mask
+    return crop, x0, y0
 
 
 def _parse_line(line: bytes) -> tuple[str, list[Any]]:
@@ -163,7 +206,9 @@ def _first_ring(coordinates: Any) -> NDArray[np.float64]:
     points = coordinates[0]
     if len(points) < 3:
         raise ValueError(f"a polygon of {len(points)} points: at least 3 are needed")
-    if not all(isinstance(p, list) and len(p) == 2 and _is_number(p[0]) and _is_number(p[1]) for p in points):
+    # sets of types: a loop over the points would take longer than all the rest
+    pairs = set(map(type, points)) == {list} and set(map(len, points)) == {2}
+    if not pairs or not set(map(type, chain.from_iterable(points))) <= {int, float}:
         raise ValueError("a point that is no pair of numbers x, y")
     try:
         ring = np.array(points, dtype=np.float64)
@@ -172,10 +217,6 @@ def _first_ring(coordinates: Any) -> NDArray[np.float64]:
     if not np.isfinite(ring).all():
         raise ValueError("a point that is not finite")
     return ring
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _require_types(path: Path, types: Sequence[str], counts: Counter[str]) -> None:

@@ -20,8 +20,7 @@ def select_pool(
         images: M rows.
         criteria: key to one allowed value or a list of them, compared as text; keys are those of
             ``columns.COLUMNS``. Without the key ``split``, test images are left out.
-        annotations: of some or all of the images; with them there is also the key ``has_annotations``, true or
-            false.
+        annotations: of some or all of the images; with them there are also the keys of ``annotation_columns``.
 
     Returns:
         Rows of ``images``, int64.
@@ -29,10 +28,7 @@ def select_pool(
     Raises:
         InputError: an unknown key, or no image; with what the keys can be.
     """
-    extra = {}
-    if annotations is not None:
-        annotated = annotations.images.ids[np.diff(annotations.offsets) > 0]
-        extra["has_annotations"] = np.isin(images.ids.astype(str), annotated.astype(str))
+    extra = annotation_columns(images, annotations)
     chosen = np.ones(len(images), bool)
     for key, allowed in {"split": "train", **criteria}.items():
         values = [as_text(value) for value in (allowed if isinstance(allowed, list | tuple) else [allowed])]
@@ -46,3 +42,27 @@ def select_pool(
         )
         raise InputError(f"no image meets {dict(criteria)}: {there}")
     return rows
+
+
+def annotation_columns(images: Images, annotations: Annotations | None) -> dict[str, NDArray[Any]]:
+    """What annotations add to the images table; nothing without them.
+
+    Returns:
+        ``has_annotations``, (M,) bool; and ``category``, (M,) object: the name of the category that most of an
+        image's annotations have (of equally many the first category), "" without any.
+    """
+    if annotations is None:
+        return {}
+    n = len(annotations.categories)
+    rows = annotations.image_rows()
+    counts = np.bincount(rows * n + annotations.labels, minlength=n * len(annotations.images))
+    counts = counts.reshape(len(annotations.images), n)
+    names = {
+        image: annotations.categories[int(count.argmax())].name
+        for image, count in zip(annotations.images.ids, counts, strict=True)
+        if count.any()
+    }
+    return {
+        "has_annotations": np.array([image in names for image in images.ids], dtype=bool),
+        "category": np.array([names.get(image, "") for image in images.ids], dtype=object),
+    }

@@ -1,22 +1,25 @@
 """Prepared data: one folder that every later stage reads instead of the raw files (pixels excepted).
 
-``data.json``, ``images.parquet``, ``instances.parquet``, ``coco.json`` (training tiles), ``rejected.csv``,
-and ``hidden_truth.json`` if the raw folder had one.
+``data.json``, ``images.parquet``, ``instances.parquet``, ``fingerprints.parquet`` (by which copies of a picture are
+found), ``coco.json`` (training tiles), ``rejected.csv``; ``training/`` with the cleaned annotations where it was
+asked for; and ``hidden_truth.json`` if the raw folder had one.
 """
 
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hubmap_ml.data.assembly import Converted
 from hubmap_ml.data.disk import MEBIBYTE, FreeBytes, free_bytes, full_disk_as_input_error, require_free
-from hubmap_ml.data.hubmap2023 import Converted
+from hubmap_ml.data.fingerprints import Fingerprints, fingerprint_all, read_fingerprints, write_fingerprints
 from hubmap_ml.data.images import FileImage
 from hubmap_ml.data.pools import select_pool
 from hubmap_ml.data.rejected import write_rejected
@@ -24,8 +27,8 @@ from hubmap_ml.data.synthetic import HIDDEN_TRUTH
 from hubmap_ml.instances import Annotations, Category, Images, read_annotations, write_annotations, write_coco
 from hubmap_ml.spec import InputError
 
-SCHEMA = 1
-DATA, COCO, REJECTED = "data.json", "coco.json", "rejected.csv"
+SCHEMA = 2
+DATA, COCO, REJECTED, TRAINING = "data.json", "coco.json", "rejected.csv", "training"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,9 @@ class PreparedData:
         categories: what labels count through.
         digest: SHA-256 over what matters of the raw files, see ``content_digest``. Folds are not in it.
         images: M rows, training and test tiles, with folds.
-        annotations: of the same M images; test tiles and unlabelled ones have none.
+        annotations: the raw truth of the same M images, by which everything is scored; test tiles and unlabelled
+            ones have none.
+        training_annotations: what is trained on: the same object, or the cleaned truth of the same images.
         rejected_count: records that the conversion left out (listed in rejected.csv).
     """
 
@@ -48,6 +53,7 @@ class PreparedData:
     digest: str
     images: Images
     annotations: Annotations
+    training_annotations: Annotations
     rejected_count: int
 
     @property
@@ -55,6 +61,11 @@ class PreparedData:
         """COCO file with the truth of the test tiles; only generated data has one."""
         path = self.folder / HIDDEN_TRUTH
         return path if path.is_file() else None
+
+    @cached_property
+    def fingerprints(self) -> Fingerprints:
+        """Of the M images: what copies of them are found by."""
+        return read_fingerprints(self.folder)
 
     def pool(self, criteria: Mapping[str, Any]) -> NDArray[np.int64]:
         """The images that meet all criteria, in table order: see ``select_pool``."""
@@ -78,19 +89,32 @@ class PreparedData:
             yield self.images.take(np.array([row])), FileImage(self.image_path(int(row)))
 
     def annotations_of(self, rows: Sequence[int] | NDArray[np.int64]) -> Annotations:
-        """The annotations of some images, in the given order."""
+        """The raw truth of some images, in the given order."""
         return self.annotations.take_images(np.asarray(rows, np.int64))
+
+    def training_annotations_of(self, rows: Sequence[int] | NDArray[np.int64]) -> Annotations:
+        """What is to be trained on for some images, in the given order."""
+        return self.training_annotations.take_images(np.asarray(rows, np.int64))
 
 
 def write_prepared(
-    folder: Path, converted: Converted, folds: NDArray[np.int16], *, raw: Path, free: FreeBytes = free_bytes
+    folder: Path,
+    converted: Converted,
+    folds: NDArray[np.int16],
+    *,
+    raw: Path,
+    workers: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+    free: FreeBytes = free_bytes,
 ) -> PreparedData:
-    """Write a folder of prepared data; it appears whole or not at all.
+    """Write a folder of prepared data; it appears whole or not at all. Reads every image for its fingerprint.
 
     Args:
         folder: must not exist, or be empty.
         folds: (M,) int16 for ``converted.images``, -1 for images in no fold.
         raw: the raw folder that was converted.
+        workers: threads that read images; they change nothing in the result.
+        progress: called with (images read, images in all).
         free: how to ask for free bytes.
 
     Raises:
@@ -100,15 +124,22 @@ def write_prepared(
         raise InputError(f"{folder} exists already: remove it or name another folder for the prepared data")
     images = converted.images.replace(folds=np.asarray(folds, np.int16))
     annotations = _for_all_images(converted.annotations, images)
-    words = annotations.masks.bits.words.nbytes
-    needed = 4 * words + 600 * len(annotations) + 1000 * len(images) + MEBIBYTE
+    cleaned = converted.training_annotations is not converted.annotations
+    training = _for_all_images(converted.training_annotations, images) if cleaned else annotations
+    words = annotations.masks.bits.words.nbytes + (training.masks.bits.words.nbytes if cleaned else 0)
+    needed = 4 * words + 600 * len(annotations) + 2500 * len(images) + MEBIBYTE
     require_free(folder, needed, what="prepared data", free=free)
-    digest = content_digest(images, annotations, converted.tile_digests)
+    digest = content_digest(images, annotations, converted.tile_digests, training=training)
+    files = [FileImage(raw / str(name)) for name in images.file_names]
+    prints = fingerprint_all(list(images.ids), files, workers=workers, progress=progress)
     unfinished = folder.with_name(folder.name + ".unfinished")
     with full_disk_as_input_error(folder, "prepared data"):
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.parent.mkdir(parents=True, exist_ok=True)
         write_annotations(unfinished, annotations)
+        if cleaned:
+            write_annotations(unfinished / TRAINING, training)
+        write_fingerprints(unfinished, prints)
         write_coco(unfinished / COCO, annotations.take_images(np.flatnonzero(images.splits == "train")))
         write_rejected(unfinished / REJECTED, converted.rejected)
         if (raw / HIDDEN_TRUTH).is_file():
@@ -121,6 +152,8 @@ def write_prepared(
             "images": len(images),
             "annotations": len(annotations),
             "rejected": len(converted.rejected),
+            "left_out": dict(converted.left_out),
+            "cleaned": cleaned,
         }
         (unfinished / DATA).write_text(json.dumps(facts, indent=1) + "\n")
         unfinished.rename(folder)
@@ -148,6 +181,7 @@ def open_prepared(folder: Path) -> PreparedData:
     if schema != SCHEMA:
         raise InputError(f"{folder} has layout {schema}, this version reads {SCHEMA}: run prepare again")
     annotations = read_annotations(folder)
+    cleaned = facts.get("cleaned", False)
     return PreparedData(
         folder=folder,
         raw=raw,
@@ -155,11 +189,18 @@ def open_prepared(folder: Path) -> PreparedData:
         digest=str(digest),
         images=annotations.images,
         annotations=annotations,
+        training_annotations=read_annotations(folder / TRAINING) if cleaned else annotations,
         rejected_count=rejected,
     )
 
 
-def content_digest(images: Images, annotations: Annotations, tile_digests: Sequence[str]) -> str:
+def content_digest(
+    images: Images,
+    annotations: Annotations,
+    tile_digests: Sequence[str],
+    *,
+    training: Annotations | None = None,
+) -> str:
     """SHA-256 over the bytes that matter: image files, annotated pixels with their types, metadata of the
     tiles.
 
@@ -169,18 +210,29 @@ def content_digest(images: Images, annotations: Annotations, tile_digests: Seque
         images: M rows.
         annotations: of the same images.
         tile_digests: SHA-256 of each image file, (M,).
+        training: cleaned annotations of the same images, if they are others.
     """
-    rows = annotations.image_rows()
-    counts = annotations.masks.bits.to_rle(images.heights[rows], images.widths[rows])
-    records = [
-        json.dumps(["outline", images.ids[row], annotations.categories[label].name, text])
-        for row, label, text in zip(rows, annotations.labels.tolist(), counts, strict=True)
-    ]
+    records = _outlines(images, annotations, "")
+    if training is not None and training is not annotations:
+        records += _outlines(images, training, "training ")
     for row, tile_digest in enumerate(tile_digests):
         place = [int(value) for value in images.positions[row]]
         meta = [images.ids[row], images.datasets[row], images.slides[row], images.splits[row], *place]
+        if images.groups[row] != images.slides[row]:
+            meta.append(images.groups[row])
         records.append(json.dumps(["tile", *meta, tile_digest]))
     return hashlib.sha256("\n".join(sorted(records)).encode()).hexdigest()
+
+
+def _outlines(images: Images, annotations: Annotations, prefix: str) -> list[str]:
+    rows = annotations.image_rows()
+    counts = annotations.masks.bits.to_rle(images.heights[rows], images.widths[rows])
+    labels, crowds = annotations.labels.tolist(), annotations.iscrowd.tolist()
+    names = [category.name for category in annotations.categories]
+    return [
+        json.dumps([f"{prefix}{'crowd' if crowd else 'outline'}", images.ids[row], names[label], text])
+        for row, label, text, crowd in zip(rows, labels, counts, crowds, strict=True)
+    ]
 
 
 def _for_all_images(annotations: Annotations, images: Images) -> Annotations:

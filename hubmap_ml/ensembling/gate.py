@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from hubmap_ml.spec import digest_of
+from hubmap_ml.spec import LEAK_TAG, LeakLevel, digest_of
 
 GATE_TAG = "hubmap.gate"
 HEADLINE_TAG = "hubmap.headline"
@@ -49,6 +49,7 @@ class MemberRecord:
         folds: what there is, in any order.
         headline: its headline score over the folds.
         line: what its score may be compared with, see ``line_of``.
+        leak_level: the worst of its folds.
     """
 
     member: str
@@ -56,6 +57,7 @@ class MemberRecord:
     folds: tuple[FoldRecord, ...]
     headline: float
     line: str
+    leak_level: LeakLevel
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,7 @@ class GateResult:
     def tags(self) -> dict[str, str]:
         """Return the version tags that ``promoted`` and ``champion`` read, and one tag a finding."""
         tags = version_tags(self.record.headline, self.record.line, verdict=self.verdict)
+        tags[LEAK_TAG] = str(self.record.leak_level)
         for finding in self.findings:
             tags[f"{GATE_TAG}.{finding.check}"] = f"{'ok' if finding.passed else 'FAILED'}: {finding.detail}"
         return tags
@@ -97,8 +100,8 @@ def check_member(record: MemberRecord, *, min_score: float = 0.0) -> GateResult:
     """Put a member through the gate.
 
     Checks ``folds`` (each expected fold exactly once, none beside), ``loads`` (every checkpoint), ``finite`` (every
-    fold's score and the headline), ``distinct`` (no two folds with the same weights) and ``score`` (headline at least
-    ``min_score``).
+    fold's score and the headline), ``distinct`` (no two folds with the same weights), ``leak`` (no held-out image that
+    the fold was trained on, under its own name or another) and ``score`` (headline at least ``min_score``).
     """
     there = sorted(fold.fold for fold in record.folds)
     expected = sorted(record.expected_folds)
@@ -119,6 +122,7 @@ def check_member(record: MemberRecord, *, min_score: float = 0.0) -> GateResult:
             len(set(digests)) == len(digests),
             f"{len(set(digests))} weights in {len(digests)} folds",
         ),
+        Finding("leak", not record.leak_level.voids_a_score, f"leak level {record.leak_level}"),
         Finding("score", good_enough, f"headline {record.headline:.4f}, at least {min_score:g} wanted"),
     )
     return GateResult(record, findings)

@@ -5,6 +5,7 @@ What the files hold as a whole, and what is made of it, is in ``coco.py``.
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from hubmap_ml.instances.images import Category, Images
 from hubmap_ml.spec import InputError
 
 _EXTRAS = {"datasets": "dataset", "slides": "slide", "groups": "group", "splits": "split"}
+_DIGITS = re.compile(r"-?[0-9]{1,18}")
+_LARGEST = 2**62  # a whole number up to here is an int64
 _FARTHEST = 1_000_000
 """Pixels; pycocotools walks along every edge of a polygon, in memory, even far outside the image."""
 
@@ -34,7 +37,7 @@ def load_json(path: Path) -> Any:
         raise InputError(f"{path}: no such file") from None
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not a json file, or cut off ({error})") from None
 
 
@@ -145,12 +148,16 @@ def read_masks(
 ) -> BitMasks:
     """Bit masks of segmentations in any of COCO's forms, each of the image in its row."""
     heights, widths = images.heights[rows], images.widths[rows]
-    counts = [_counts(s, int(heights[k]), int(widths[k]), name_of(k)) for k, s in enumerate(segmentations)]
+    counts = [run_lengths(s, int(heights[k]), int(widths[k]), name_of(k)) for k, s in enumerate(segmentations)]
     return BitMasks.from_rle(counts, heights, widths, name_of=name_of)
 
 
-def _counts(segmentation: Any, height: int, width: int, where: str) -> str | bytes | list[int]:
-    """Run lengths of a segmentation in any of COCO's three forms."""
+def run_lengths(segmentation: Any, height: int, width: int, where: str) -> str | bytes | list[int]:
+    """Run lengths of a segmentation in any of COCO's three forms, as ``BitMasks.from_rle`` reads them.
+
+    Raises:
+        InputError: it has none of these forms, or another size than its image; begins with ``where``.
+    """
     if isinstance(segmentation, dict):
         size, counts = field(segmentation, "size", where), field(segmentation, "counts", where)
         if size != [height, width]:
@@ -170,7 +177,7 @@ def _counts(segmentation: Any, height: int, width: int, where: str) -> str | byt
         # pycocotools takes four numbers for a box and drops an odd last one without a word
         if not isinstance(polygon, list) or len(polygon) < 6 or len(polygon) % 2:
             raise InputError(f"{where}: a polygon needs x, y of at least three points")
-        if not all(isinstance(value, int | float) and math.isfinite(value) for value in polygon):
+        if not all(isinstance(value, int | float) and _is_finite(value) for value in polygon):
             raise InputError(f"{where}: a polygon holds something that is not a number")
         reach = max(map(abs, polygon))
         if reach > _FARTHEST:
@@ -189,13 +196,20 @@ def field(record: Any, key: str, where: str) -> Any:
 
 def number(value: Any, key: str, where: str, *, whole: bool = False) -> float:
     """A finite number; ``whole`` also takes text of digits (keys of a mapping) and refuses fractions."""
-    if whole and isinstance(value, str) and value.lstrip("-").isdigit():
+    if whole and isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
         raise InputError(f"{where}: its {key} is {value!r}, expected a number")
     if whole and value != int(value):
         raise InputError(f"{where}: its {key} is {value!r}, expected a whole number")
     return int(value) if whole else value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value) and abs(value) < _LARGEST
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
 
 
 def box_of(value: Any, where: str) -> list[float]:

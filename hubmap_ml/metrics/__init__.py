@@ -1,6 +1,7 @@
 """Scores of predictions against the truth. Nothing here needs torch."""
 
 from hubmap_ml.metrics.coco import coco_segm
+from hubmap_ml.metrics.data_science_bowl import DsbScore, dsb_map
 from hubmap_ml.metrics.open_images import (
     AveragePrecision,
     area_under,
@@ -12,10 +13,12 @@ from hubmap_ml.metrics.scores import METRICS, Score, evaluate, headline
 __all__ = [
     "METRICS",
     "AveragePrecision",
+    "DsbScore",
     "Score",
     "area_under",
     "average_precision",
     "coco_segm",
+    "dsb_map",
     "evaluate",
     "headline",
     "precision_recall",

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.metrics.coco import coco_segm
+from hubmap_ml.metrics.data_science_bowl import dsb_map
 from hubmap_ml.metrics.open_images import average_precision
 from hubmap_ml.spec import InputError
 
-METRICS = ("ap60", "coco_segm")
+METRICS = ("ap60", "coco_segm", "dsb_map")
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,12 @@ def evaluate(metric: str, truth: Annotations, predictions: PredictionSet) -> Sco
     """Score predictions over the images that both know.
 
     Args:
-        metric: ``"ap60"`` (``average_precision`` at IoU 0.6) or ``"coco_segm"`` (its ``segm_mAP``).
+        metric: ``"ap60"`` (``average_precision`` at IoU 0.6), ``"coco_segm"`` (its ``segm_mAP``) or ``"dsb_map"``
+            (``dsb_map``).
 
     Returns:
-        The score; details are AP by category, truths and highest recall, or COCO's other figures.
+        The score; details are AP by category, truths and highest recall, or COCO's other figures, or the mean by
+        category and at IoU 0.5 and 0.75.
 
     Raises:
         InputError: an unknown metric, and what the metric refuses.
@@ -57,6 +60,11 @@ def evaluate(metric: str, truth: Annotations, predictions: PredictionSet) -> Sco
             name: math.nan if value == -1 else value for name, value in coco_segm(truth, predictions).items()
         }
         return Score(metric, figures["segm_mAP"], n_images, n_instances, _known(figures))
+    if metric == "dsb_map":
+        found_dsb = dsb_map(truth, predictions)
+        details = {f"dsb_map/{name}": value for name, value in found_dsb.per_category.items()}
+        details |= {f"dsb_{100 * t:.0f}": found_dsb.per_threshold[t] for t in (0.5, 0.75)}
+        return Score(metric, found_dsb.value, n_images, n_instances, _known(details))
     raise InputError(f"there is no metric {metric!r} (there are {', '.join(METRICS)})")
 
 

@@ -5,14 +5,17 @@ from hubmap_ml.spec.config_files import load_config_file, merge_configs
 from hubmap_ml.spec.errors import InputError
 from hubmap_ml.spec.experiment import Experiment, Member, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
+from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
 from hubmap_ml.spec.recorder import NullRecorder, Recorder
 
 __all__ = [
+    "LEAK_TAG",
     "STAGE_VERSION",
     "Experiment",
     "InputError",
+    "LeakLevel",
     "Member",
     "NullRecorder",
     "Recorder",

@@ -17,14 +17,17 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from hubmap_ml.spec.data_options import DataFormat, FormatOptions, parse_options
 from hubmap_ml.spec.errors import InputError
 
-Metric = Literal["ap60", "coco_segm"]
+Metric = Literal["ap60", "coco_segm", "dsb_map"]
 Criteria = dict[str, str | int | list[str | int]]
 Range = tuple[float, float]
 
@@ -40,17 +43,42 @@ class Part(BaseModel):
 
 
 class Folds(Part):
-    """How the images of a pool are split for cross-validation.
+    """How the images of a pool are split for cross-validation (see ``data.folds``).
 
-    ``stratified`` is scikit-learn's ``StratifiedKFold(n, shuffle=True, random_state=seed)`` over the images in file
-    order, with ``by`` (a column of the images table) as its classes. Images outside ``pool`` are in no fold.
+    ``by`` names a column of the images table: the classes that ``stratified`` and ``stratified_grouped`` balance, what
+    ``grouped`` keeps together, the slides that ``spatial_blocks`` cuts. ``groups`` names what ``stratified_grouped``
+    keeps together. ``block`` is the side of a spatial block in pixels (default: four tiles); tiles within ``buffer``
+    pixels of a tile of another fold are counted. ``seed: null`` does not shuffle. Images outside ``pool`` and those
+    that meet ``always_train`` are in no fold: every fold of a pool that holds them trains on them.
     """
 
-    method: Literal["stratified"] = "stratified"
+    method: Literal["stratified", "grouped", "stratified_grouped", "spatial_blocks"] = "stratified"
     n: int = Field(default=5, ge=2, le=50)
-    by: str = "source_wsi"
-    seed: int = 42
+    by: str
+    groups: str = "group"
+    seed: int | None = Field(default=42, ge=0, lt=2**32)
+    block: int | None = Field(default=None, ge=1)
+    buffer: int = Field(default=0, ge=0)
     pool: str = "finetune"
+    always_train: Criteria | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _column_of_the_method(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "by" not in given:
+            return {**given, "by": "group" if given.get("method") == "grouped" else "source_wsi"}
+        return given
+
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> "Folds":
+        for option, method in (
+            ("groups", "stratified_grouped"),
+            ("block", "spatial_blocks"),
+            ("buffer", "spatial_blocks"),
+        ):
+            if option in self.model_fields_set and self.method != method:
+                raise ValueError(f"{option!r} is an option of {method}, and the method is {self.method}")
+        return self
 
 
 class Synthetic(Part):
@@ -68,18 +96,27 @@ class Synthetic(Part):
 class Data(Part):
     """Raw files, the annotation types that become classes, folds and named pools of images."""
 
-    format: Literal["hubmap2023"] = "hubmap2023"
+    format: DataFormat = "hubmap2023"
     raw: str | None = None
     synthetic: Synthetic | None = None
     types: tuple[str, ...] = Field(default=("blood_vessel",), min_length=1)
-    folds: Folds = Folds()
+    folds: Folds = Folds(by="source_wsi")
     pools: dict[str, Criteria] = Field(default={"pretrain": {"dataset": 2}, "finetune": {"dataset": 1}})
     max_rejected: float = Field(default=0.01, ge=0, le=1)
+    options: SerializeAsAny[FormatOptions] = Field(default=None, validate_default=True)
+
+    @field_validator("options", mode="plain")
+    @classmethod
+    def _of_the_format(cls, given: Any, info: ValidationInfo) -> FormatOptions:
+        # an unknown format has its own error
+        return parse_options(info.data["format"], given) if "format" in info.data else FormatOptions()
 
     @model_validator(mode="after")
     def _one_source(self) -> "Data":
         if self.raw is not None and self.synthetic is not None:
             raise ValueError("give 'raw' or 'synthetic', not both")
+        if self.synthetic is not None and self.format != "hubmap2023":
+            raise ValueError(f"synthetic tissue is written as hubmap2023, and the format is {self.format}")
         if self.folds.pool not in self.pools:
             raise ValueError(
                 f"folds.pool is {self.folds.pool!r}, which is no pool; pools: {', '.join(self.pools)}"

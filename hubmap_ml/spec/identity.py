@@ -13,7 +13,7 @@ from typing import Any
 from hubmap_ml.spec.config_data import encode_config
 
 STAGE_VERSION: Mapping[str, int] = {
-    "prepare": 1,
+    "prepare": 2,
     "pretrain": 1,
     "finetune": 1,
     "predict": 1,

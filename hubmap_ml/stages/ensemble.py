@@ -27,6 +27,8 @@ from hubmap_ml.serving import log_predictor
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import inputs, promote, upstream
 from hubmap_ml.stages.candidates import out_of_fold
+from hubmap_ml.stages.leaks import in_words as leak_in_words
+from hubmap_ml.stages.leaks import leak_tags
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.tune import believable, in_words, read_study, study_to_data
@@ -120,13 +122,15 @@ def work(session: Session) -> Outcome:
             },
             step=0,
         )
-        version = _register(at, members, study, prepared)
+        leaks = leak_tags([run for item in members for run in item.predicted])
+        at.run.tag(leaks)
+        version = _register(at, members, study, prepared, leaks)
         leading = recompute_champion(session, at, standing)
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         return at.finish(
-            f"{experiment.metric} {in_words(study.cross_fitted, study.value)}; best member "
-            f"{best.member} {float(best.version.tags['hubmap.headline']):.3f}; version {version.number}"
+            f"{experiment.metric} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
+            f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}; version {version.number}"
             + (", champion" if leading and leading.number == version.number else ""),
             headline=believable(study.cross_fitted, study.value),
             details={
@@ -207,7 +211,13 @@ def _member_tree(item: _Promoted, merge_iou: float) -> tuple[dict[str, Any], dic
     return ours, {leaf.path: folder / leaf.path for leaf in leaves_of(tree)}
 
 
-def _register(at: Running, members: Sequence[_Promoted], study: Any, prepared: upstream.Prepared) -> Version:
+def _register(
+    at: Running,
+    members: Sequence[_Promoted],
+    study: Any,
+    prepared: upstream.Prepared,
+    leaks: Mapping[str, str],
+) -> Version:
     session, experiment = at.session, at.session.experiment
     leaves: dict[str, Path] = {}
     children = []
@@ -244,6 +254,7 @@ def _register(at: Running, members: Sequence[_Promoted], study: Any, prepared: u
         metadata={"members": [item.version.uri for item in members], "steps": list(study.best_steps)},
         tags={
             **version_tags(believable(study.cross_fitted, study.value), promote.line(session, prepared)),
+            **leaks,
             "hubmap.refitted": repr(float(study.value)),
             "hubmap.data_digest": prepared.digest,
             "hubmap.stage_key": at.run.key,

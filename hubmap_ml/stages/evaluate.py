@@ -9,7 +9,7 @@ from hubmap_ml.instances import Annotations, PredictionSet, read_coco, read_coco
 from hubmap_ml.metrics import METRICS, Score
 from hubmap_ml.metrics import evaluate as score
 from hubmap_ml.spec import InputError
-from hubmap_ml.submission import submission_format
+from hubmap_ml.submission import format_of
 
 log = logging.getLogger(__name__)
 
@@ -19,8 +19,8 @@ def run(truth: Path, predictions: Path, metric: str) -> Score:
 
     Args:
         truth: COCO json.
-        predictions: COCO results json, a folder of our Parquet, or a HuBMAP 2023 submission csv.
-        metric: ``ap60`` or ``coco_segm``.
+        predictions: COCO results json, a folder of our Parquet, or a submission csv of a known competition.
+        metric: ``ap60``, ``coco_segm`` or ``dsb_map``.
 
     Raises:
         InputError: a file that is missing or malformed, or an unknown metric.
@@ -41,7 +41,7 @@ def read_any_predictions(path: Path, truth: Annotations) -> PredictionSet:
     if path.is_dir():
         return read_predictions(path)
     if path.suffix == ".csv":
-        return submission_format("hubmap2023").read(path, images=truth.images, categories=truth.categories)
+        return format_of(path).read(path, images=truth.images, categories=truth.categories)
     if path.suffix == ".json":
         return read_coco_results(path, truth.images, truth.categories)
     raise InputError(

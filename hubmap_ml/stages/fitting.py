@@ -1,16 +1,21 @@
 """What `pretrain` and `finetune` share: one training, with its data, checkpoints and verdict recorded."""
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.spec import encode_config
+from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
 from hubmap_ml.stages.upstream import Prepared
 from hubmap_ml.tracking import FoundRun, StageRun
+
+if TYPE_CHECKING:
+    from hubmap_ml.training import FitData
 
 
 def fit_and_record(
@@ -24,7 +29,7 @@ def fit_and_record(
     start: FoundRun | None,
 ) -> Outcome:
     """Train one network; checkpoints go to the artifact folder ``checkpoints/best`` and ``checkpoints/last``."""
-    from hubmap_ml.training import FitData, FitInputs, open_trainer
+    from hubmap_ml.training import FitInputs, open_trainer
 
     session = at.session
     experiment = session.experiment
@@ -48,6 +53,7 @@ def fit_and_record(
     data = prepared.data
     log_images(at.run, data, train, experiment.name, "training")
     log_images(at.run, data, valid, experiment.name, "validation")
+    record_training_images(at, stage, data.images.ids[train], start=start)
     weights = None
     if start is not None:
         assert declared.pretrain is not None
@@ -62,13 +68,7 @@ def fit_and_record(
             postprocess=experiment.postprocess,
             init_weights=weights,
         ),
-        FitData(
-            train=data.annotations_of(train),
-            valid=data.annotations_of(valid),
-            image_root=data.raw,
-            workers=session.workers,
-            device=session.device,
-        ),
+        fit_data(data, train, valid, workers=session.workers, device=session.device),
         at.recorder,
     )
     for note in result.notes:
@@ -83,6 +83,21 @@ def fit_and_record(
         "chosen on these tiles",
         headline=last,
         details={"best": best, "best_epoch": result.best_epoch},
+    )
+
+
+def fit_data(
+    data: PreparedData, train: NDArray[np.int64], valid: NDArray[np.int64], *, workers: int, device: str
+) -> "FitData":
+    """The data of a training: the cleaned truth of what is trained on, the raw truth of what is scored."""
+    from hubmap_ml.training import FitData
+
+    return FitData(
+        train=data.training_annotations_of(train),
+        valid=data.annotations_of(valid),
+        image_root=data.raw,
+        workers=workers,
+        device=device,
     )
 
 

@@ -43,6 +43,8 @@ class Row:
     seconds: float
     peak_mib: float
     badge: str = ""
+    leak_level: str = ""
+    test_leak_level: str = ""
 
 
 @dataclass(frozen=True)

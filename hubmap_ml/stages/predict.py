@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
 from hubmap_ml.metrics import evaluate
-from hubmap_ml.spec import Experiment
+from hubmap_ml.spec import LEAK_TAG, Experiment
 from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.candidates import merge_views
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.fitting import log_images
+from hubmap_ml.stages.leaks import in_words, report_leaks
 from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -56,7 +57,7 @@ def run(
 
 
 def work(session: Session, member: str, fold: int) -> Outcome:
-    """Write candidates of the held-out and of the test images; log what the caps cost and the plain score."""
+    """Write candidates of the held-out and of the test images; log leaks, what the caps cost and the plain score."""
     from hubmap_ml.inference import open_network
     from hubmap_ml.postprocess import apply_steps, parse_steps
 
@@ -84,6 +85,8 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         test = np.flatnonzero(data.images.splits == "test")
         log_images(at.run, data, held_out, experiment.name, "out of fold")
         log_images(at.run, data, test, experiment.name, "test")
+        ids = data.images.ids
+        leaks = report_leaks(at, data, trained, held_out=list(ids[held_out]), test=list(ids[test]))
         for name, chosen in ((OUT_OF_FOLD, held_out), (TEST, test)):
             folder = at.recorder.folder / name
             _write(at, network, experiment, member, data, chosen, folder, name)
@@ -97,10 +100,10 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         )
         at.recorder.metrics({f"val/{key}": value for key, value in score.details.items()}, step=0)
         return at.finish(
-            f"{experiment.metric} {score.value:.3f} on {len(held_out)} held-out images before tuning; "
-            f"{len(candidates.scores)} candidates",
+            f"{experiment.metric} {score.value:.3f} on {len(held_out)} held-out images before tuning, "
+            f"leak level {in_words(leaks)}; {len(candidates.scores)} candidates",
             headline=score.value,
-            details={"n_images": len(held_out)},
+            details={"n_images": len(held_out), "leak_level": leaks[LEAK_TAG]},
         )
 
 

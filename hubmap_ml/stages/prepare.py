@@ -4,12 +4,23 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from hubmap_ml.data import SyntheticTissue, assign_folds, convert, generate, select_pool, write_prepared
+from hubmap_ml.data import (
+    SyntheticTissue,
+    assign_folds,
+    convert_raw,
+    count_across_folds,
+    generate,
+    select_pool,
+    write_prepared,
+)
+from hubmap_ml.instances import Images
 from hubmap_ml.spec import STAGE_VERSION, InputError, digest_of
 from hubmap_ml.stages import inputs
 from hubmap_ml.stages.progress import progress_bar
@@ -38,13 +49,15 @@ def work(session: Session) -> Outcome:
     with running(session, "prepare") as at:
         raw, raw_digest = raw_folder(session)
         at.run.identify(inputs.prepare(session, raw_digest))
-        with progress_bar("reading tiles") as progress:
-            converted = convert(
+        with progress_bar("reading images") as progress:
+            converted = convert_raw(
+                experiment.data.format,
                 raw,
                 types=experiment.data.types,
                 workers=max(1, session.workers),
                 max_rejected=experiment.data.max_rejected,
                 progress=progress,
+                options=experiment.data.options,
             )
         folder = at.recorder.folder / "prepared"
         split = experiment.data.folds
@@ -52,14 +65,22 @@ def work(session: Session) -> Outcome:
             converted.images, experiment.data.pools[split.pool], annotations=converted.annotations
         )
         folds = assign_folds(
-            converted.images, rows=rows, method=split.method, n=split.n, by=split.by, seed=split.seed
+            converted.images,
+            rows=rows,
+            annotations=converted.annotations,
+            **split.model_dump(exclude={"pool", "buffer"}),
         )
-        data = write_prepared(folder, converted, folds, raw=raw)
+        with progress_bar("taking fingerprints") as progress:
+            data = write_prepared(
+                folder, converted, folds, raw=raw, workers=max(1, session.workers), progress=progress
+            )
         at.recorder.artifact(folder)
         datasets = Counter(map(str, data.images.datasets[data.images.splits == "train"]))
         counts = {f"images/dataset_{name or 'none'}": float(n) for name, n in sorted(datasets.items())}
         test = int(np.sum(data.images.splits == "test"))
         n_instances = len(data.annotations.boxes)
+        counts |= fold_figures(data.images, split.buffer)
+        counts |= {f"left_out/{reason}": float(n) for reason, n in plain_names(converted.left_out).items()}
         at.recorder.metrics(
             {**counts, "images/test": test, "instances": n_instances, "rejected": data.rejected_count}, step=0
         )
@@ -79,9 +100,28 @@ def work(session: Session) -> Outcome:
         )
         return at.finish(
             f"{len(data.images) - test} training and {test} test images, {n_instances} instances, "
-            f"{data.rejected_count} annotations rejected",
+            f"{sum(r.lost for r in converted.rejected)} annotations rejected",
             details={"images": len(data.images), "instances": n_instances},
         )
+
+
+def plain_names(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return counts under names that the store takes for a metric; names that become one are added up."""
+    plain: Counter[str] = Counter()
+    for name, count in counts.items():
+        plain[re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100]] += count
+    return dict(plain)
+
+
+def fold_figures(images: Images, buffer: int) -> dict[str, float]:
+    """Return the number of images in each fold, and of those near a tile of another fold."""
+    held = images.folds[images.folds >= 0]
+    figures = {f"folds/images_{fold}": float(np.sum(held == fold)) for fold in np.unique(held)}
+    across = count_across_folds(images, buffer=buffer)
+    if across:
+        near = f"lie within {buffer} pixels of" if buffer else "touch"
+        log.info("%d of %d images %s an image of another fold: see the leak report", across, len(held), near)
+    return {**figures, "folds/images_near_another_fold": float(across)}
 
 
 def raw_folder(session: Session) -> tuple[Path, str]:

@@ -25,6 +25,8 @@ from hubmap_ml.ensembling import (
 from hubmap_ml.predictor import network_digests, write_predictor
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.stages.leaks import in_words as leak_in_words
+from hubmap_ml.stages.leaks import leak_tags, worst_level
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.tune import believable, in_words, read_study
@@ -105,7 +107,7 @@ def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
         if not any(result.passed for result in results):
             raise InputError(f"no member passes the gate: {told}")
         return at.finish(
-            f"promoted: {', '.join(version.name for version in chosen)}"
+            f"promoted: {', '.join(f'{version.name} (leak level {leak_in_words(version.tags)})' for version in chosen)}"
             + (f"; refused: {told}" if told else ""),
             details={"promoted": [version.uri for version in chosen], "refused": refused},
         )
@@ -212,7 +214,9 @@ def _examine(
         for fold, run, leaf, score in zip(folds, candidate.trained, leaves, scores, strict=True)
     )
     headline = believable(candidate.study["cross_fitted"], candidate.study["value"])
-    record = MemberRecord(member, folds, records, headline, line(session, prepared))
+    record = MemberRecord(
+        member, folds, records, headline, line(session, prepared), worst_level(candidate.predicted)
+    )
     result = check_member(record, min_score=session.experiment.promote.min_score)
     if result.passed:
         card = _card(session, candidate, record, prepared)
@@ -225,6 +229,7 @@ def _examine(
             artifact=f"members/{member}",
             tags={
                 **result.tags(),
+                **leak_tags(candidate.predicted),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,
                 "hubmap.refitted": repr(float(candidate.study["value"])),
@@ -244,7 +249,9 @@ def _card(session: Session, candidate: _Candidate, record: MemberRecord, prepare
         [
             f"# {model_name(session, record.member)}",
             "",
-            f"**{metric} {in_words(study['cross_fitted'], study['value'])}**; {len(record.folds)} folds; "
+            f"**{metric} {in_words(study['cross_fitted'], study['value'])}, leak level "
+            f"{leak_in_words(leak_tags(candidate.predicted))}**; "
+            f"{len(record.folds)} folds; "
             f"{study['base_value']:.3f} before tuning.",
             "",
             f"- post-processing: `{json.dumps(study['best_steps'])}`",

@@ -14,6 +14,8 @@ from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import ensemble, inputs, promote, upstream
 from hubmap_ml.stages.candidates import on_test_images
+from hubmap_ml.stages.leaks import TEST_LEAK_TAG
+from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.submit import PREDICTIONS
@@ -23,6 +25,11 @@ from hubmap_ml.viz import ReportData, ReportFigure, ReportRow, ReportStage, trut
 
 PAGE = "report.html"
 PICTURES = 6
+METRIC_WORDS = {
+    "ap60": "average precision at mask IoU 0.6",
+    "coco_segm": "COCO's mean AP of masks",
+    "dsb_map": "the Data Science Bowl's mean of TP / (TP + FP + FN) over mask IoUs",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,15 @@ class _Line:
     cross_fitted: float | None
     hidden_test: float | None
     badge: str
+    leak_level: str
+    test_leak_level: str
     runs: Sequence[FoundRun]
+
+    @property
+    def leaks(self) -> str:
+        """The leak level in words, and where there is a score on the hidden test, that score's."""
+        hidden = "" if self.hidden_test is None else f", {self.test_leak_level} on the hidden test"
+        return f"leak level {self.leak_level}{hidden}"
 
     @property
     def seconds(self) -> float:
@@ -78,6 +93,7 @@ def work(session: Session) -> Outcome:
                 if not fused or fused.hidden_test is None
                 else f", {fused.hidden_test:.3f} on the hidden test"
             )
+            + f"; {(fused or best).leaks}"
         )
         page = write_page(
             at.recorder.folder / PAGE,
@@ -94,6 +110,7 @@ def work(session: Session) -> Outcome:
                         line.hidden_test,
                         line.seconds,
                         line.badge,
+                        line.leaks,
                     )
                     for line in lines
                 ],
@@ -164,6 +181,8 @@ def _member(
         study["cross_fitted"],
         hidden,
         badge,
+        leak_in_words(tuned.tags),
+        leak_in_words(tuned.tags, tag=TEST_LEAK_TAG),
         _distinct([*runs, *predicted, tuned]),
     )
 
@@ -191,6 +210,8 @@ def _ensemble(session: Session, prepared: upstream.Prepared) -> tuple[_Line | No
         study["cross_fitted"],
         submitted[0].metrics.get("test/score") if submitted else None,
         f"champion v{version.number}",
+        leak_in_words(version.tags),
+        leak_in_words(version.tags, tag=TEST_LEAK_TAG),
         [*made, *submitted],
     )
     return line, submitted[0] if submitted else None
@@ -230,7 +251,7 @@ def _overlays(data: PreparedData, truth: Annotations, found: PredictionSet, what
 
 def _how_scored(session: Session, hidden: bool) -> list[str]:
     experiment = session.experiment
-    metric = "average precision at mask IoU 0.6" if experiment.metric == "ap60" else "COCO's mean AP of masks"
+    metric = METRIC_WORDS[experiment.metric]
     chosen = [name for name, member in experiment.members.items() if member.finetune.checkpoint == "best"]
     return [
         f"Scores are {metric}: the folds' scores averaged with their numbers of images as weights.",
@@ -243,6 +264,9 @@ def _how_scored(session: Session, hidden: bool) -> list[str]:
             if chosen
             else []
         ),
+        "Leak level: how near the scored images come to anything that a network was trained on, stage 1 included: "
+        "none, slide (a shared one), neighbour (touching tiles), duplicate (one picture under two names), trained_on. "
+        "Members with one of the last two are not promoted.",
         *(["Hidden test: tiles whose truth took no part in training, tuning or choosing."] if hidden else []),
     ]
 

@@ -9,6 +9,8 @@ from hubmap_ml.postprocess import parse_steps
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.candidates import out_of_fold
+from hubmap_ml.stages.leaks import in_words as leak_in_words
+from hubmap_ml.stages.leaks import leak_tags
 from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -52,6 +54,8 @@ def work(session: Session, member: str) -> Outcome:
             inputs.tune(session, tuple(run.key for run in runs), prepared.digest),
             upstream_runs=[run.run_id for run in runs],
         )
+        leaks = leak_tags(runs)
+        at.run.tag(leaks)
         candidates, folds = out_of_fold(runs, experiment.merge_iou)
         truth = prepared.data.annotations_of(prepared.data.images.rows_of(list(candidates.images.ids)))
         if len(truth.labels) == 0:
@@ -88,7 +92,8 @@ def work(session: Session, member: str) -> Outcome:
             step=0,
         )
         return at.finish(
-            f"{experiment.metric} {in_words(study.cross_fitted, study.value)}, {study.base_value:.3f} before tuning",
+            f"{experiment.metric} {in_words(study.cross_fitted, study.value)}, {study.base_value:.3f} before tuning; "
+            f"leak level {leak_in_words(leaks)}",
             headline=believable(study.cross_fitted, study.value),
             details={
                 "base": study.base_value,

@@ -23,12 +23,14 @@ from numpy.typing import NDArray
 
 from hubmap_ml.instances import BitMasks, Category, Images, Instances, Masks, PredictionSet
 from hubmap_ml.spec import InputError
+from hubmap_ml.submission.tables import read_table, require_once, rows_in_order
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("id", "height", "width", "prediction_string")
+COLUMNS: tuple[str, ...] = ("id", "height", "width", "prediction_string")
 SCORED = "blood_vessel"
 SCORED_ID = "0"
+HAS_CLASSES = True
 
 
 def write(path: Path, predictions: PredictionSet, sample_submission: Path | None = None) -> Path:
@@ -97,13 +99,15 @@ def read(
     """
     known = tuple(categories) if categories is not None else (Category(id=0, name=SCORED),)
     label = _scored_label(known, path)
-    table = _read_table(path, COLUMNS)
+    table = read_table(path, COLUMNS)
+    require_once(path, table)
     ids = table["id"].tolist()
     sizes = [_size(path, row, table) for row in range(len(table))]
     found = Images.build(ids=ids, heights=[size[0] for size in sizes], widths=[size[1] for size in sizes])
     order = np.arange(len(found))
     if images is not None:
-        _same_images(path, found, images, "the images to read")
+        rows = rows_in_order(path, ids, images, "the images to read")
+        _same_sizes(path, ids, sizes, images.take(rows), "the images to read")
         order = found.rows_of(list(images.ids))
     strings = table["prediction_string"].tolist()
     instances = [_instances(strings[row], sizes[row], label, f"{path}, row {row + 2}") for row in order]
@@ -185,66 +189,25 @@ def _scored_label(categories: Sequence[Category], path: Path) -> int:
 
 def _sample_rows(sample: Path, images: Images) -> NDArray[np.int64]:
     """Rows of ``images`` in the sample's order."""
-    table = _read_table(sample, ("id",))
-    ids = table["id"].tolist()
+    table = read_table(sample, ("id",))
+    require_once(sample, table)
+    rows = rows_in_order(sample, table["id"].tolist(), images, "the predictions")
     if "height" in table.columns and "width" in table.columns:
         sizes = [_size(sample, row, table) for row in range(len(table))]
-    else:
-        sizes = [(1, 1)] * len(ids)
-    wanted = Images.build(ids=ids, heights=[size[0] for size in sizes], widths=[size[1] for size in sizes])
-    _same_images(sample, wanted, images, "the predictions", with_sizes="height" in table.columns)
-    return images.rows_of(ids)
+        _same_sizes(sample, table["id"].tolist(), sizes, images.take(rows), "the predictions")
+    return rows
 
 
-def _same_images(path: Path, inside: Images, images: Images, what: str, *, with_sizes: bool = True) -> None:
-    missing = np.flatnonzero(~images.has(list(inside.ids)))
-    if len(missing):
-        raise InputError(
-            f"{path}, row {missing[0] + 2}: image {inside.ids[missing[0]]!r} is not among {what}"
-        )
-    missing = np.flatnonzero(~inside.has(list(images.ids)))
-    if len(missing):
-        raise InputError(f"{path}: image {images.ids[missing[0]]!r} of {what} has no row")
-    rows = images.rows_of(list(inside.ids))
-    other = np.flatnonzero((images.heights[rows] != inside.heights) | (images.widths[rows] != inside.widths))
-    if with_sizes and len(other):
-        row = int(other[0])
-        raise InputError(
-            f"{path}, row {row + 2}: image {inside.ids[row]!r} is "
-            f"{inside.widths[row]} x {inside.heights[row]} (width x height), "
-            f"in {what} {images.widths[rows[row]]} x {images.heights[rows[row]]}"
-        )
-
-
-def _read_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a csv as text; the header is row 1 in errors.
-
-    By the csv module: pandas takes a row that is cut short for empty cells.
-    """
-    limit = csv.field_size_limit(2**31 - 1)  # a row of many masks is longer than the module expects
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file, strict=True))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist") from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path} cannot be read as csv ({error})") from None
-    finally:
-        csv.field_size_limit(limit)
-    header = lines[0] if lines else []
-    absent = [column for column in columns if column not in header]
-    if absent:
-        raise InputError(f"{path} has no column {absent[0]!r} (it has {', '.join(header) or 'none'})")
-    for number, line in enumerate(lines[1:], start=2):
-        if len(line) != len(header):
+def _same_sizes(
+    path: Path, ids: Sequence[str], sizes: Sequence[tuple[int, int]], images: Images, what: str
+) -> None:
+    """Refuse sizes (height, width) of rows that are not those of the same ``images``."""
+    for row, (height, width) in enumerate(sizes):
+        if (height, width) != (images.heights[row], images.widths[row]):
             raise InputError(
-                f"{path}, row {number}: {len(line)} columns, must be {len(header)}; it may be cut short"
+                f"{path}, row {row + 2}: image {ids[row]!r} is {width} x {height} (width x height), "
+                f"in {what} {images.widths[row]} x {images.heights[row]}"
             )
-    table = pd.DataFrame(lines[1:], columns=header, dtype=object)
-    twice = np.flatnonzero(table["id"].duplicated())
-    if len(twice):
-        raise InputError(f"{path}, row {twice[0] + 2}: image {table['id'].iloc[twice[0]]!r} a second time")
-    return table
 
 
 def _size(path: Path, row: int, table: pd.DataFrame) -> tuple[int, int]:

@@ -50,14 +50,19 @@ def handmade(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def nuclei():
-    """Real pixels in the competition's layout, where they are at hand."""
+def shared_data():
+    """Real pixels in the competitions' layouts, where they are at hand."""
     beside_the_checkout = Path(__file__).resolve().parents[3] / "shared" / "data"
     root = Path(os.environ.get("HUBMAP_ML_SHARED_DATA", beside_the_checkout))
-    folder = root / "nuclei-hubmap2023"
-    if not folder.is_dir():
-        pytest.skip("no nuclei-hubmap2023 beside the checkout or in HUBMAP_ML_SHARED_DATA")
-    return folder
+    for folder in (root / "nuclei-hubmap2023", root / "nuclei-sartorius"):
+        if not folder.is_dir():
+            pytest.skip(f"no {folder.name} beside the checkout or in HUBMAP_ML_SHARED_DATA")
+    return root
+
+
+@pytest.fixture(scope="session")
+def nuclei(shared_data):
+    return shared_data / "nuclei-hubmap2023"
 
 
 def polygon_record(tile, *rings, kind="blood_vessel"):

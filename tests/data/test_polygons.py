@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
 
-from hubmap_ml.data.polygons import fill_polygon, read_polygons
+from hubmap_ml.data.polygons import fill_polygon, fill_polygons, read_polygons
 from hubmap_ml.instances import BitMasks
 from hubmap_ml.spec import InputError
 
@@ -29,6 +29,10 @@ def test_pixels_box_area_and_run_lengths_are_the_references(height, width, data)
     point = st.tuples(st.integers(0, width - 1), st.integers(0, height - 1))
     ring = data.draw(st.lists(point, min_size=3, max_size=12))
     mask = fill_polygon(np.array(ring, float), height, width)
+    many, reasons = fill_polygons([np.array(ring, float), np.full((3, 2), -1.0)], height, width)
+    assert np.array_equal(many.to_dense(0, height, width), mask != 0)
+    assert many.areas()[1] == 0
+    assert [reason is None for reason in reasons] == [True, False]
 
     expected = np.zeros((height, width), np.uint8)
     cv2.fillPoly(expected, [np.array(ring, np.int32)], 1)

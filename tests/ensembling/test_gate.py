@@ -13,10 +13,11 @@ from hubmap_ml.ensembling import (
     promoted,
     version_tags,
 )
+from hubmap_ml.spec import LeakLevel
 
 
-def record(*folds, expected=(0, 1), headline=0.5):
-    return MemberRecord("r50", expected, folds, headline, "data")
+def record(*folds, expected=(0, 1), headline=0.5, leak=LeakLevel.NONE):
+    return MemberRecord("r50", expected, folds, headline, "data", leak)
 
 
 def fold(number, *, digest=None, score=0.5, problem=""):
@@ -64,6 +65,17 @@ def test_each_check_fails_alone_and_says_why(folds, headline, check, words):
 
 def test_a_headline_that_is_no_number_fails_also_the_score():
     assert set(failed(check_member(record(fold(0), fold(1), headline=math.nan)))) == {"finite", "score"}
+
+
+@pytest.mark.parametrize("level", list(LeakLevel))
+def test_scored_images_that_were_trained_on_fail_the_gate_and_lesser_leaks_are_told(level):
+    result = check_member(record(fold(0), fold(1), leak=level))
+    assert failed(result) == (["leak"] if level in (LeakLevel.DUPLICATE, LeakLevel.TRAINED_ON) else [])
+    tags = result.tags()
+    assert tags["hubmap.leak_level"] == str(level)
+    assert tags["hubmap.gate.leak"] == f"{'ok' if result.passed else 'FAILED'}: leak level {level}"
+    promotable = promoted([VersionRecord("demo.r50", 1, tags)], line="data", best=1)
+    assert bool(promotable) == result.passed
 
 
 def version(name, number, headline, *, data="data", verdict="passed"):

@@ -42,7 +42,7 @@ def test_no_truth_means_no_score(metric):
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(InputError, match=r"no metric 'dice' \(there are ap60, coco_segm\)"):
+    with pytest.raises(InputError, match=r"no metric 'dice' \(there are ap60, coco_segm, dsb_map\)"):
         evaluate("dice", *example())
 
 

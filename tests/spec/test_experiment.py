@@ -71,6 +71,24 @@ def test_raw_by_parameter_takes_the_place_of_generated_tissue(tmp_path: Path) ->
         ("tune.space.nms_iou", [0.3, 0.95], "dedupe_iou"),
         ("data.raw", {"a": 1}, "data.raw"),
         ("data.synthetic", {"seed": 1}, "not both"),
+        ("data.folds.method", "random", "data.folds.method"),
+        (
+            "data.folds.block",
+            512,
+            "data.folds: 'block' is an option of spatial_blocks, and the method is stratified",
+        ),
+        (
+            "data.folds",
+            {"method": "grouped", "groups": "slide"},
+            "'groups' is an option of stratified_grouped",
+        ),
+        ("data.folds", {"method": "spatial_blocks", "block": 0}, "data.folds.block"),
+        (
+            "data.folds.sed",
+            1,
+            "unknown key 'data.folds.sed'; allowed here: method, n, by, groups, seed, block",
+        ),
+        ("data.folds.seed", -1, "data.folds.seed"),
         ("name", "two words", "a name is a letter"),
         ("members", {}, "members"),
     ],
@@ -87,6 +105,15 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, place: str, value:
 def test_a_variable_that_is_not_set_is_named_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="VESSELS_RAW is not set.*raw="):
         load_experiment(write(tmp_path, GOOD), environment={})
+
+
+def test_each_method_of_folds_has_a_column_of_its_own(tmp_path: Path) -> None:
+    for method, by in (("stratified", "source_wsi"), ("grouped", "group"), ("spatial_blocks", "source_wsi")):
+        path = write(tmp_path, changed("data.folds", {"method": method, "n": 3}))
+        assert load_experiment(path, raw="/data").data.folds.by == by
+    path = write(tmp_path, changed("data.folds", {"method": "grouped", "n": 3, "by": "slide", "seed": None}))
+    folds = load_experiment(path, raw="/data").data.folds
+    assert (folds.by, folds.seed) == ("slide", None)
 
 
 @pytest.mark.parametrize("text", ["a: [1", "- 1\n- 2\n", ""])

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from hubmap_ml.stages.prepare import digest_of_files
+from hubmap_ml.stages.prepare import digest_of_files, plain_names
 
 
 def test_one_byte_a_name_or_a_linked_file_changes_the_digest(tmp_path: Path) -> None:
@@ -16,3 +16,8 @@ def test_one_byte_a_name_or_a_linked_file_changes_the_digest(tmp_path: Path) -> 
     second = digest_of_files(raw)
     (raw / "table.csv").rename(raw / "other.csv")
     assert len({first, second, digest_of_files(raw)}) == 3
+
+
+def test_counts_get_names_that_a_store_takes() -> None:
+    counts = plain_names({"type blood vessel": 2, "type a/ü?": 1, "type a*": 4, "x" * 300: 5})
+    assert counts == {"type_blood_vessel": 2, "type_a_": 5, "x" * 100: 5}

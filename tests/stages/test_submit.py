@@ -1,0 +1,33 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hubmap_ml.instances import BitMasks, Category, Images, Instances, Masks, PredictionSet
+from hubmap_ml.stages.submit import _check
+from hubmap_ml.submission import submission_format
+
+
+def predictions(shift: int = 0) -> PredictionSet:
+    masks = np.zeros((2, 30, 30), bool)
+    masks[0, 2:8, 2 + shift : 8 + shift] = masks[1, 12:18, 12:18] = True
+    bits = BitMasks.from_dense(masks)
+    one = Instances.build(
+        bits.tight_boxes(),
+        np.array([0.9, 0.8]),
+        np.array([0, 1]),
+        masks=Masks.from_bits(bits),
+        height=30,
+        width=30,
+    )
+    categories = (Category(0, "blood_vessel"), Category(1, "other"))
+    return PredictionSet.from_instances(Images.build(ids=["a"], heights=30, widths=30), categories, [one])
+
+
+@pytest.mark.parametrize("name", ["hubmap2023", "sartorius2021"])
+def test_the_file_must_give_back_what_was_predicted(name: str, tmp_path: Path) -> None:
+    written = submission_format(name)
+    file = written.write(tmp_path / "submission.csv", predictions())
+    _check(written, file, predictions())
+    with pytest.raises(RuntimeError, match="does not give back"):
+        _check(written, file, predictions(shift=1))
