@@ -40,6 +40,7 @@ class PreparedData:
         images: M rows, training and test tiles, with folds.
         annotations: of the same M images; test tiles and unlabelled ones have none.
         rejected_count: records that the conversion left out (listed in rejected.csv).
+        image_digests: of each image, see ``image_digests``.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class PreparedData:
     images: Images
     annotations: Annotations
     rejected_count: int
+    image_digests: tuple[str, ...] = ()
 
     @property
     def hidden_truth(self) -> Path | None:
@@ -80,6 +82,10 @@ class PreparedData:
     def annotations_of(self, rows: Sequence[int] | NDArray[np.int64]) -> Annotations:
         """The annotations of some images, in the given order."""
         return self.annotations.take_images(np.asarray(rows, np.int64))
+
+    def digest_of(self, rows: Sequence[int] | NDArray[np.int64]) -> str:
+        """SHA-256 over the pixels and annotations of some images, in the given order; of no other image."""
+        return hashlib.sha256("\n".join(self.image_digests[int(row)] for row in rows).encode()).hexdigest()
 
 
 def write_prepared(
@@ -121,6 +127,7 @@ def write_prepared(
             "images": len(images),
             "annotations": len(annotations),
             "rejected": len(converted.rejected),
+            "image_digests": image_digests(images, annotations, converted.tile_digests),
         }
         (unfinished / DATA).write_text(json.dumps(facts, indent=1) + "\n")
         unfinished.rename(folder)
@@ -141,6 +148,7 @@ def open_prepared(folder: Path) -> PreparedData:
             facts["digest"],
             int(facts["rejected"]),
         )
+        digests = tuple(map(str, facts["image_digests"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder} is no folder of prepared data ({DATA} missing or damaged): run prepare"
@@ -156,6 +164,7 @@ def open_prepared(folder: Path) -> PreparedData:
         images=annotations.images,
         annotations=annotations,
         rejected_count=rejected,
+        image_digests=digests,
     )
 
 
@@ -181,6 +190,27 @@ def content_digest(images: Images, annotations: Annotations, tile_digests: Seque
         meta = [images.ids[row], images.datasets[row], images.slides[row], images.splits[row], *place]
         records.append(json.dumps(["tile", *meta, tile_digest]))
     return hashlib.sha256("\n".join(sorted(records)).encode()).hexdigest()
+
+
+def image_digests(images: Images, annotations: Annotations, tile_digests: Sequence[str]) -> list[str]:
+    """SHA-256 of each image with what is annotated on it: its id, the bytes of its file, types, pixels.
+
+    What a training learns from. Folds, slides and positions are no part of it: they do not change what is seen.
+
+    Args:
+        images, annotations, tile_digests: as for ``content_digest``.
+    """
+    rows = annotations.image_rows()
+    counts = annotations.masks.bits.to_rle(images.heights[rows], images.widths[rows])
+    found: list[list[list[object]]] = [[] for _ in range(len(images))]
+    for row, label, crowd, text in zip(
+        rows, annotations.labels.tolist(), annotations.iscrowd.tolist(), counts, strict=True
+    ):
+        found[row].append([annotations.categories[label].name, crowd, text])
+    return [
+        hashlib.sha256(json.dumps([str(name), digest, annotated]).encode()).hexdigest()
+        for name, digest, annotated in zip(images.ids, tile_digests, found, strict=True)
+    ]
 
 
 def _for_all_images(annotations: Annotations, images: Images) -> Annotations:
