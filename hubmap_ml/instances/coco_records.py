@@ -148,7 +148,9 @@ def read_masks(
 ) -> BitMasks:
     """Bit masks of segmentations in any of COCO's forms, each of the image in its row."""
     heights, widths = images.heights[rows], images.widths[rows]
-    counts = [run_lengths(s, int(heights[k]), int(widths[k]), name_of(k)) for k, s in enumerate(segmentations)]
+    counts = [
+        run_lengths(s, int(heights[k]), int(widths[k]), name_of(k)) for k, s in enumerate(segmentations)
+    ]
     return BitMasks.from_rle(counts, heights, widths, name_of=name_of)
 
 
