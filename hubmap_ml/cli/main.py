@@ -39,6 +39,10 @@ WithUpstream = Annotated[
     str, typer.Option("--with-upstream", help="true: run a missing training stage first.")
 ]
 
+Fresh = Annotated[
+    str, typer.Option("--fresh", help="true: do the work again though a finished run has the same inputs.")
+]
+
 
 @app.callback()
 def options(
@@ -85,9 +89,17 @@ def main_command(
     set: Changes = "",
     workers: Workers = "-1",
     device: Device = "auto",
+    fresh: Fresh = "false",
 ) -> None:
     """Run the whole chain of an experiment. Example: hubmap-ml main --experiment demo"""
-    _chain(experiment=experiment, raw=raw, set=set, workers=_whole(workers, "workers"), device=device)
+    _chain(
+        experiment=experiment,
+        raw=raw,
+        set=set,
+        workers=_whole(workers, "workers"),
+        device=device,
+        fresh=_yes(fresh, "fresh"),
+    )
 
 
 @app.command()
@@ -98,11 +110,17 @@ def demo() -> None:
 
 
 @app.command()
-def prepare(experiment: ExperimentName = "demo", raw: Raw = "", workers: Workers = "-1") -> None:
+def prepare(
+    experiment: ExperimentName = "demo", raw: Raw = "", workers: Workers = "-1", fresh: Fresh = "false"
+) -> None:
     """Convert raw files and assign folds. Example: hubmap-ml prepare --experiment nuclei --raw FOLDER"""
     from hubmap_ml.stages import prepare as stage
 
-    _tell(stage.run(experiment=experiment, raw=raw, workers=_whole(workers, "workers")))
+    _tell(
+        stage.run(
+            experiment=experiment, raw=raw, workers=_whole(workers, "workers"), fresh=_yes(fresh, "fresh")
+        )
+    )
 
 
 @app.command()
@@ -114,6 +132,7 @@ def pretrain(
     set: Changes = "",
     workers: Workers = "-1",
     device: Device = "auto",
+    fresh: Fresh = "false",
 ) -> None:
     """Train stage 1 of a member. Example: hubmap-ml pretrain --member htc --set runner.max_epochs=2"""
     from hubmap_ml.stages import pretrain as stage
@@ -127,6 +146,7 @@ def pretrain(
             set=set,
             workers=_whole(workers, "workers"),
             device=device,
+            fresh=_yes(fresh, "fresh"),
         )
     )
 
@@ -141,6 +161,7 @@ def finetune(
     workers: Workers = "-1",
     device: Device = "auto",
     with_upstream: WithUpstream = "false",
+    fresh: Fresh = "false",
 ) -> None:
     """Train stage 2 of a member on one fold. Example: hubmap-ml finetune --member htc --fold 1"""
     from hubmap_ml.stages import finetune as stage
@@ -154,7 +175,8 @@ def finetune(
             set=set,
             workers=_whole(workers, "workers"),
             device=device,
-            with_upstream=_yes(with_upstream),
+            with_upstream=_yes(with_upstream, "with-upstream"),
+            fresh=_yes(fresh, "fresh"),
         )
     )
 
@@ -169,6 +191,7 @@ def predict(
     workers: Workers = "-1",
     device: Device = "auto",
     with_upstream: WithUpstream = "false",
+    fresh: Fresh = "false",
 ) -> None:
     """Write candidates with one fold's network. Example: hubmap-ml predict --member htc --fold 1"""
     from hubmap_ml.stages import predict as stage
@@ -182,7 +205,8 @@ def predict(
             set=set,
             workers=_whole(workers, "workers"),
             device=device,
-            with_upstream=_yes(with_upstream),
+            with_upstream=_yes(with_upstream, "with-upstream"),
+            fresh=_yes(fresh, "fresh"),
         )
     )
 
@@ -196,6 +220,7 @@ def tune(
     workers: Workers = "-1",
     device: Device = "auto",
     with_upstream: WithUpstream = "false",
+    fresh: Fresh = "false",
 ) -> None:
     """Tune a member's thresholds on out-of-fold candidates. Example: hubmap-ml tune --member htc"""
     from hubmap_ml.stages import tune as stage
@@ -208,7 +233,8 @@ def tune(
             set=set,
             workers=_whole(workers, "workers"),
             device=device,
-            with_upstream=_yes(with_upstream),
+            with_upstream=_yes(with_upstream, "with-upstream"),
+            fresh=_yes(fresh, "fresh"),
         )
     )
 
@@ -221,6 +247,7 @@ def promote(
     workers: Workers = "-1",
     device: Device = "auto",
     with_upstream: WithUpstream = "false",
+    fresh: Fresh = "false",
 ) -> None:
     """Register the members that pass the gate. Example: hubmap-ml promote --experiment demo"""
     from hubmap_ml.stages import promote as stage
@@ -232,17 +259,18 @@ def promote(
             set=set,
             workers=_whole(workers, "workers"),
             device=device,
-            with_upstream=_yes(with_upstream),
+            with_upstream=_yes(with_upstream, "with-upstream"),
+            fresh=_yes(fresh, "fresh"),
         )
     )
 
 
 @app.command()
-def ensemble(experiment: ExperimentName = "demo", raw: Raw = "") -> None:
+def ensemble(experiment: ExperimentName = "demo", raw: Raw = "", fresh: Fresh = "false") -> None:
     """Fuse the promoted members and register the result. Example: hubmap-ml ensemble --experiment demo"""
     from hubmap_ml.stages import ensemble as stage
 
-    _tell(stage.run(experiment=experiment, raw=raw))
+    _tell(stage.run(experiment=experiment, raw=raw, fresh=_yes(fresh, "fresh")))
 
 
 @app.command()
@@ -256,21 +284,29 @@ def submit(
         str, typer.Option("--predictions", help="Stored predictions instead of a model.")
     ] = "",
     device: Device = "auto",
+    fresh: Fresh = "false",
 ) -> None:
     """Write the competition's csv for the test images. Example: hubmap-ml submit --experiment demo"""
     from hubmap_ml.stages import submit as stage
 
-    outcome = stage.run(experiment=experiment, raw=raw, model=model, predictions=predictions, device=device)
+    outcome = stage.run(
+        experiment=experiment,
+        raw=raw,
+        model=model,
+        predictions=predictions,
+        device=device,
+        fresh=_yes(fresh, "fresh"),
+    )
     _tell(outcome)
     typer.echo(str(outcome.details["file"]))
 
 
 @app.command()
-def report(experiment: ExperimentName = "demo", raw: Raw = "") -> None:
+def report(experiment: ExperimentName = "demo", raw: Raw = "", fresh: Fresh = "false") -> None:
     """Write one page with scores, chain and overlays. Example: hubmap-ml report --experiment demo"""
     from hubmap_ml.stages import report as stage
 
-    outcome = stage.run(experiment=experiment, raw=raw)
+    outcome = stage.run(experiment=experiment, raw=raw, fresh=_yes(fresh, "fresh"))
     _tell(outcome)
     typer.echo(str(outcome.details["page"]))
 
@@ -326,7 +362,8 @@ def _chain(**parameters: Any) -> None:
 
 
 def _tell(outcome: "Outcome") -> None:
-    typer.echo(f"{outcome.name}: {outcome.verdict} (run {outcome.run_id}, {outcome.seconds:.0f} s)")
+    how = "reused " if outcome.reused else ""
+    typer.echo(f"{outcome.name}: {outcome.verdict} ({how}run {outcome.run_id}, {outcome.seconds:.0f} s)")
 
 
 def _whole(text: str, name: str) -> int:
@@ -342,11 +379,11 @@ def _whole(text: str, name: str) -> int:
     return int(number)
 
 
-def _yes(text: str) -> bool:
+def _yes(text: str, name: str) -> bool:
     from hubmap_ml.spec.errors import InputError
 
     if text.lower() not in ("true", "false"):
-        raise InputError(f"--with-upstream is {text!r}; it must be true or false")
+        raise InputError(f"--{name} is {text!r}; it must be true or false")
     return text.lower() == "true"
 
 

@@ -16,9 +16,8 @@ def step_printer() -> Callable[["Outcome"], None]:
     console = _console()
 
     def tell(outcome: "Outcome") -> None:
-        console.print(
-            f"[green]✓[/] [bold]{outcome.name}[/]  {outcome.verdict}  [dim]{outcome.seconds:.0f} s[/]"
-        )
+        took = f"reused run {outcome.run_id[:8]}" if outcome.reused else f"{outcome.seconds:.0f} s"
+        console.print(f"[green]✓[/] [bold]{outcome.name}[/]  {outcome.verdict}  [dim]{took}[/]")
 
     return tell
 

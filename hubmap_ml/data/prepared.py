@@ -45,6 +45,7 @@ class PreparedData:
             ones have none.
         training_annotations: what is trained on: the same object, or the cleaned truth of the same images.
         rejected_count: records that the conversion left out (listed in rejected.csv).
+        image_digests: of each image, see ``image_digests``.
     """
 
     folder: Path
@@ -55,6 +56,7 @@ class PreparedData:
     annotations: Annotations
     training_annotations: Annotations
     rejected_count: int
+    image_digests: tuple[str, ...] = ()
 
     @property
     def hidden_truth(self) -> Path | None:
@@ -95,6 +97,10 @@ class PreparedData:
     def training_annotations_of(self, rows: Sequence[int] | NDArray[np.int64]) -> Annotations:
         """What is to be trained on for some images, in the given order."""
         return self.training_annotations.take_images(np.asarray(rows, np.int64))
+
+    def digest_of(self, rows: Sequence[int] | NDArray[np.int64]) -> str:
+        """SHA-256 over the pixels and annotations of some images, in the given order; of no other image."""
+        return hashlib.sha256("\n".join(self.image_digests[int(row)] for row in rows).encode()).hexdigest()
 
 
 def write_prepared(
@@ -154,6 +160,7 @@ def write_prepared(
             "rejected": len(converted.rejected),
             "left_out": dict(converted.left_out),
             "cleaned": cleaned,
+            "image_digests": image_digests(images, annotations, training, converted.tile_digests),
         }
         (unfinished / DATA).write_text(json.dumps(facts, indent=1) + "\n")
         unfinished.rename(folder)
@@ -174,6 +181,7 @@ def open_prepared(folder: Path) -> PreparedData:
             facts["digest"],
             int(facts["rejected"]),
         )
+        digests = tuple(map(str, facts["image_digests"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{folder} is no folder of prepared data ({DATA} missing or damaged): run prepare"
@@ -191,6 +199,7 @@ def open_prepared(folder: Path) -> PreparedData:
         annotations=annotations,
         training_annotations=read_annotations(folder / TRAINING) if cleaned else annotations,
         rejected_count=rejected,
+        image_digests=digests,
     )
 
 
@@ -232,6 +241,32 @@ def _outlines(images: Images, annotations: Annotations, prefix: str) -> list[str
     return [
         json.dumps([f"{prefix}{'crowd' if crowd else 'outline'}", images.ids[row], names[label], text])
         for row, label, text, crowd in zip(rows, labels, counts, crowds, strict=True)
+    ]
+
+
+def image_digests(
+    images: Images, annotations: Annotations, training: Annotations, tile_digests: Sequence[str]
+) -> list[str]:
+    """SHA-256 of each image with what is annotated on it: its id, the bytes of its file, types, pixels.
+
+    What a training learns from and is scored by. Folds, slides and positions are no part of it: they do not change what
+    is seen.
+
+    Args:
+        images, tile_digests: as for ``content_digest``.
+        annotations: the raw truth.
+        training: what is trained on; the same object where nothing was cleaned.
+    """
+    found: list[list[str]] = [[] for _ in range(len(images))]
+    for prefix, part in {
+        "": annotations,
+        **({} if training is annotations else {"trained ": training}),
+    }.items():
+        for row, text in zip(part.image_rows(), _outlines(images, part, prefix), strict=True):
+            found[row].append(text)
+    return [
+        hashlib.sha256(json.dumps([str(name), digest, annotated]).encode()).hexdigest()
+        for name, digest, annotated in zip(images.ids, tile_digests, found, strict=True)
     ]
 
 

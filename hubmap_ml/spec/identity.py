@@ -1,7 +1,9 @@
 """Identity of a stage: what its result depends on, as one key.
 
-``stage_key`` is a digest of the stage, the part of the experiment that it declares, its upstream keys, the data and
-``STAGE_VERSION``. Workers, device and paths are no part of it: they must not change a result.
+``stage_key`` is a digest of the stage, the part of the experiment that it declares, its upstream keys, the data that it
+looks at and ``STAGE_VERSION``. Workers, device and paths are no part of it: they must not change a result.
+
+Whoever changes what a stage computes raises its number in ``STAGE_VERSION``; ``scripts/check_stages.py`` asks for it.
 """
 
 import hashlib
@@ -10,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hubmap_ml.spec.config_data import encode_config
+from hubmap_ml.spec.config_data import decode_config, encode_config
 
 STAGE_VERSION: Mapping[str, int] = {
     "prepare": 2,
@@ -38,9 +40,9 @@ class StageInputs:
 
     Attributes:
         stage: entry point, as in MLproject.
-        values: the declared part of the experiment, resolved: plain data (tuples allowed).
+        values: the declared part of the experiment, resolved: plain data (tuples allowed); a copy of what was given.
         upstream: stage keys of the runs it starts from, in a fixed order.
-        data_digest: digest of the prepared (or raw) data.
+        data_digest: digest of the images and annotations that it looks at, or of the raw files.
     """
 
     stage: str
@@ -51,6 +53,8 @@ class StageInputs:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "version", STAGE_VERSION[self.stage])
+        own = decode_config(encode_config(dict(self.values), self.stage))
+        object.__setattr__(self, "values", own)
 
     @property
     def key(self) -> str:

@@ -24,7 +24,7 @@ from hubmap_ml.predictor import (
     write_predictor,
 )
 from hubmap_ml.serving import log_predictor
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import inputs, promote, upstream
 from hubmap_ml.stages.candidates import out_of_fold
 from hubmap_ml.stages.leaks import in_words as leak_in_words
@@ -47,6 +47,7 @@ from hubmap_ml.tuning import with_setting
 
 RESULT = "study.json"
 OUT_OF_FOLD = "out_of_fold"
+LEADS = ", champion"
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,9 @@ class _Promoted:
     predicted: Sequence[FoundRun]
 
 
-def run(*, experiment: str = "demo", raw: str = "", parent: str = "") -> Outcome:
+def run(*, experiment: str = "demo", raw: str = "", fresh: bool = False, parent: str = "") -> Outcome:
     """Build and register the ensemble of an experiment (the entry point; see `work`)."""
-    return work(open_session(experiment=experiment, raw=raw, parent=parent))
+    return work(open_session(experiment=experiment, raw=raw, fresh=fresh, parent=parent))
 
 
 def model_name(session: Session) -> str:
@@ -71,42 +72,46 @@ def model_name(session: Session) -> str:
 
 def work(session: Session) -> Outcome:
     """Fuse the promoted members' out-of-fold candidates, tune, register, and recompute the champion."""
-    experiment = session.experiment
     with running(session, "ensemble") as at:
         prepared = upstream.prepared(session)
-        standing = promote.line(session, prepared)
-        members = _promoted(session, at, standing)
-        wanted = inputs.ensemble(
-            session, tuple(item.version.tags["hubmap.stage_key"] for item in members), prepared.digest
-        )
+        standing = inputs.line(session, prepared.data)
+        wanted = identity(session, at.run.client, prepared)
+
+        def check(found: FoundRun, outcome: Outcome) -> Outcome | None:
+            return brought_up_to_date(session, at.run.client, standing, outcome)
+
+        if done := at.reuse(wanted, check):
+            return done
+        members = _promoted(session, at.run.client, standing)
+        values = wanted.values
+        how, tuning = values["ensemble"], values["tune"]
         at.run.identify(wanted, upstream_runs=[item.version.run_id for item in members])
         at.recorder.params(
             {
                 "members": ",".join(item.version.uri for item in members),
-                "method": experiment.ensemble.method,
-                "trials": experiment.ensemble.trials,
+                "method": how["method"],
+                "trials": how["trials"],
             }
         )
         candidates: list[PredictionSet] = []
         for item in members:
-            found, _ = out_of_fold(item.predicted, experiment.merge_iou)
+            found, _ = out_of_fold(item.predicted, values["merge_iou"])
             candidates.append(found)
         together = _same_images(candidates)
         truth = prepared.data.annotations_of(prepared.data.images.rows_of(list(together[0].images.ids)))
-        how = experiment.ensemble
         result = ensemble_study(
             truth,
             together,
             members=[_steps(item.study) for item in members],
             names=[item.member for item in members],
-            method=how.method,
-            iou_threshold=how.iou_threshold,
-            skip_score=how.skip_score,
-            base_steps=parse_steps(experiment.postprocess),
-            space=experiment.tune.space.model_dump(),
-            metric=experiment.metric,
-            trials=how.trials,
-            seed=experiment.tune.seed,
+            method=how["method"],
+            iou_threshold=how["iou_threshold"],
+            skip_score=how["skip_score"],
+            base_steps=parse_steps(values["postprocess"]),
+            space=tuning["space"],
+            metric=values["metric"],
+            trials=how["trials"],
+            seed=tuning["seed"],
         )
         study = result.study
         at.recorder.data(study_to_data(study), RESULT)
@@ -124,14 +129,14 @@ def work(session: Session) -> Outcome:
         )
         leaks = leak_tags([run for item in members for run in item.predicted])
         at.run.tag(leaks)
-        version = _register(at, members, study, prepared, leaks)
-        leading = recompute_champion(session, at, standing)
+        version = _register(at, wanted, members, study, prepared, leaks)
+        leading = recompute_champion(session, at.run.client, standing)
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         return at.finish(
-            f"{experiment.metric} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
+            f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
             f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}; version {version.number}"
-            + (", champion" if leading and leading.number == version.number else ""),
+            + (LEADS if leading and leading.number == version.number else ""),
             headline=believable(study.cross_fitted, study.value),
             details={
                 "members": [item.version.uri for item in members],
@@ -141,29 +146,57 @@ def work(session: Session) -> Outcome:
         )
 
 
-def recompute_champion(session: Session, at: Running, standing: str) -> Version | None:
+def identity(session: Session, client: Any, prepared: upstream.Prepared) -> StageInputs:
+    """Return the inputs of an ensemble of the members that are promoted now.
+
+    Raises:
+        InputError: none is.
+    """
+    members = _promoted_versions(session, client, inputs.line(session, prepared.data))
+    keys = {member: version.tags["hubmap.stage_key"] for member, version in members.items()}
+    return inputs.ensemble(session, keys, prepared.data)
+
+
+def brought_up_to_date(session: Session, client: Any, standing: str, outcome: Outcome) -> Outcome | None:
+    """Return what an earlier call found, with the champion of today; None where the version of it is gone."""
+    number = outcome.details["version"]
+    if number not in {version.number for version in versions(client, model_name(session))}:
+        return None
+    leading = recompute_champion(session, client, standing)
+    details = {**outcome.details, "champion": leading.number if leading else None}
+    verdict = outcome.verdict.removesuffix(LEADS) + (LEADS if leading and leading.number == number else "")
+    return dataclasses.replace(outcome, verdict=verdict, details=details)
+
+
+def recompute_champion(session: Session, client: Any, standing: str) -> Version | None:
     """Point `champion` where the tags of the ensemble's versions say."""
     name = model_name(session)
-    known = {version.number: version for version in versions(at.run.client, name)}
+    known = {version.number: version for version in versions(client, name)}
     records = [VersionRecord(version.name, version.number, version.tags) for version in known.values()]
     best = champion(records, line=standing)
     chosen = None if best is None else known[best.version]
-    point_alias(at.run.client, name, CHAMPION, chosen)
+    point_alias(client, name, CHAMPION, chosen)
     return chosen
 
 
-def _promoted(session: Session, at: Running, standing: str) -> list[_Promoted]:
+def _promoted(session: Session, client: Any, standing: str) -> list[_Promoted]:
     found = []
+    for member, version in _promoted_versions(session, client, standing).items():
+        study = read_study(get_run(client, version.tags["hubmap.tune_run"]))
+        runs = [get_run(client, run_id) for run_id in version.tags["hubmap.predict_runs"].split(",")]
+        found.append(_Promoted(member, version, study, runs))
+    return found
+
+
+def _promoted_versions(session: Session, client: Any, standing: str) -> dict[str, Version]:
+    found = {}
     for member in session.experiment.members:
         try:
-            version = by_alias(at.run.client, promote.model_name(session, member), PROMOTED)
+            version = by_alias(client, promote.model_name(session, member), PROMOTED)
         except InputError:
             continue
-        if version.tags.get(LINE_TAG) != standing:
-            continue
-        study = read_study(get_run(at.run.client, version.tags["hubmap.tune_run"]))
-        runs = [get_run(at.run.client, run_id) for run_id in version.tags["hubmap.predict_runs"].split(",")]
-        found.append(_Promoted(member, version, study, runs))
+        if version.tags.get(LINE_TAG) == standing:
+            found[member] = version
     if not found:
         raise InputError(
             f"experiment {session.experiment.name!r} has no promoted member for this data, metric and folds; run "
@@ -213,24 +246,24 @@ def _member_tree(item: _Promoted, merge_iou: float) -> tuple[dict[str, Any], dic
 
 def _register(
     at: Running,
+    wanted: StageInputs,
     members: Sequence[_Promoted],
     study: Any,
     prepared: upstream.Prepared,
     leaks: Mapping[str, str],
 ) -> Version:
-    session, experiment = at.session, at.session.experiment
+    session, how = at.session, wanted.values["ensemble"]
     leaves: dict[str, Path] = {}
     children = []
     for item in members:
-        tree, folders = _member_tree(item, experiment.merge_iou)
+        tree, folders = _member_tree(item, wanted.values["merge_iou"])
         children.append(tree)
         leaves |= folders
-    how = experiment.ensemble
     fusion = {
         "kind": "fusion",
-        "method": how.method,
-        "iou_threshold": how.iou_threshold,
-        "skip_score": how.skip_score,
+        "method": how["method"],
+        "iou_threshold": how["iou_threshold"],
+        "skip_score": how["skip_score"],
         "weights": None,
         "children": children,
     }
@@ -240,7 +273,7 @@ def _register(
         leaves=leaves,
         categories=prepared.data.annotations.categories,
         properties={
-            "experiment": experiment.name,
+            "experiment": session.experiment.name,
             "members": ",".join(item.version.uri for item in members),
             "run": at.run.run_id,
         },
@@ -253,7 +286,7 @@ def _register(
         run_id=at.run.run_id,
         metadata={"members": [item.version.uri for item in members], "steps": list(study.best_steps)},
         tags={
-            **version_tags(believable(study.cross_fitted, study.value), promote.line(session, prepared)),
+            **version_tags(believable(study.cross_fitted, study.value), wanted.values["line"]),
             **leaks,
             "hubmap.refitted": repr(float(study.value)),
             "hubmap.data_digest": prepared.digest,

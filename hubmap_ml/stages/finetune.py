@@ -1,7 +1,7 @@
 """`finetune`: stage 2, training on the clean pool without one fold, from the weights of the member's stage 1."""
 
 from hubmap_ml.spec import InputError
-from hubmap_ml.stages import upstream
+from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.fitting import fit_and_record
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -17,6 +17,7 @@ def run(
     workers: int = -1,
     device: str = "auto",
     with_upstream: bool = False,
+    fresh: bool = False,
     parent: str = "",
 ) -> Outcome:
     """Train stage 2 of a member on one fold (the entry point; see `work`)."""
@@ -27,6 +28,7 @@ def run(
         workers=workers,
         device=device,
         with_upstream=with_upstream,
+        fresh=fresh,
         parent=parent,
     )
     return work(session, session.experiment.member_named(member), fold)
@@ -37,13 +39,13 @@ def work(session: Session, member: str, fold: int) -> Outcome:
     with running(session, "finetune", member=member, fold=fold) as at:
         check_fold(session, member, fold)
         prepared = upstream.prepared(session)
+        wanted = inputs.finetune(session, member, fold, prepared.data)
+        if done := at.reuse(wanted):
+            return done
         start = upstream.pretrained(session, member, fold, prepared)
-        wanted = upstream.finetune_inputs(session, member, fold, prepared, start)
         came_from = [prepared.run.run_id] + ([start.run_id] if start else [])
         at.run.identify(wanted, upstream_runs=came_from)
-        rows = upstream.pool_rows(session, session.experiment.members[member].finetune.pool, prepared.data)
-        held_out = prepared.data.images.folds[rows] == fold
-        return fit_and_record(at, member, "finetune", prepared, rows[~held_out], rows[held_out], start=start)
+        return fit_and_record(at, member, wanted, prepared, start=start)
 
 
 def check_fold(session: Session, member: str, fold: int) -> None:

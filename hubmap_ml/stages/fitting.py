@@ -1,13 +1,15 @@
 """What `pretrain` and `finetune` share: one training, with its data, checkpoints and verdict recorded."""
 
 import json
+import logging
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.spec import encode_config
+from hubmap_ml.spec import StageInputs, digest_of, encode_config
+from hubmap_ml.stages import inputs
 from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
@@ -17,25 +19,28 @@ from hubmap_ml.tracking import FoundRun, StageRun
 if TYPE_CHECKING:
     from hubmap_ml.training import FitData
 
+log = logging.getLogger(__name__)
+
 
 def fit_and_record(
     at: Running,
     member: str,
-    stage: str,
+    wanted: StageInputs,
     prepared: Prepared,
-    train: NDArray[np.int64],
-    valid: NDArray[np.int64],
     *,
     start: FoundRun | None,
 ) -> Outcome:
-    """Train one network; checkpoints go to the artifact folder ``checkpoints/best`` and ``checkpoints/last``."""
+    """Train one network; checkpoints go to the artifact folder ``checkpoints/best`` and ``checkpoints/last``.
+
+    What is computed depends on ``wanted`` alone; the session says only where, and with how many workers.
+    """
     from hubmap_ml.training import FitInputs, open_trainer
 
-    session = at.session
-    experiment = session.experiment
-    config = session.member_config(member, stage)
-    assert config is not None
-    declared = experiment.members[member]
+    session, values = at.session, wanted.values
+    config = inputs.training_config(session, wanted, member)
+    _say_dropped_precision(at, member, wanted)
+    data = prepared.data
+    train, valid = data.images.rows_of(values["train"]), data.images.rows_of(values["valid"])
     at.recorder.data(encode_config(config), "member_config.json")
     at.recorder.params(
         {
@@ -50,22 +55,18 @@ def fit_and_record(
             "starts_from": f"pretrain {start.run_id}" if start else "random weights",
         }
     )
-    data = prepared.data
-    log_images(at.run, data, train, experiment.name, "training")
-    log_images(at.run, data, valid, experiment.name, "validation")
-    record_training_images(at, stage, data.images.ids[train], start=start)
-    weights = None
-    if start is not None:
-        assert declared.pretrain is not None
-        weights = start.artifact(f"checkpoints/{declared.pretrain.checkpoint}")
-    fit = open_trainer(declared.trainer)
+    log_images(at.run, data, train, session.experiment.name, "training")
+    log_images(at.run, data, valid, session.experiment.name, "validation")
+    record_training_images(at, wanted.stage, data.images.ids[train], start=start)
+    weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
+    fit = open_trainer(values["trainer"])
     result = fit(
         FitInputs(
             config=config,
             categories=data.annotations.categories,
-            seed=experiment.seed,
-            metric=experiment.metric,
-            postprocess=experiment.postprocess,
+            seed=values["seed"],
+            metric=values["metric"],
+            postprocess=values["postprocess"],
             init_weights=weights,
         ),
         fit_data(data, train, valid, workers=session.workers, device=session.device),
@@ -79,7 +80,7 @@ def fit_and_record(
     last, best = result.headline[-1], result.headline[result.best_epoch - 1]
     at.recorder.metrics({"best_score": best, "best_epoch": result.best_epoch}, step=0)
     return at.finish(
-        f"{experiment.metric} {last:.3f} at the last epoch; best {best:.3f} at epoch {result.best_epoch}, "
+        f"{values['metric']} {last:.3f} at the last epoch; best {best:.3f} at epoch {result.best_epoch}, "
         "chosen on these tiles",
         headline=last,
         details={"best": best, "best_epoch": result.best_epoch},
@@ -101,10 +102,18 @@ def fit_data(
     )
 
 
+def _say_dropped_precision(at: Running, member: str, wanted: StageInputs) -> None:
+    """Say once, and keep, that a member asked for half precision and does not get it here."""
+    from hubmap_ml.training.mmdet.trainer import FP16_DROPPED
+
+    asked = at.session.member_config(member, wanted.stage)
+    if asked is not None and asked.get("fp16") is not None and wanted.values["precision"] == "single":
+        log.warning(FP16_DROPPED)
+        at.run.tag({"hubmap.note": FP16_DROPPED})
+
+
 def log_images(run: StageRun, data: PreparedData, rows: NDArray[np.int64], name: str, context: str) -> None:
     """Log a set of images as a dataset input with its digest."""
-    from hubmap_ml.spec import digest_of
-
     digest = digest_of({"data": data.digest, "images": [str(name) for name in data.images.ids[rows]]})
     run.dataset(
         f"{name}/{context}",

@@ -1,92 +1,148 @@
-"""What each stage's result depends on: one `StageInputs` a stage, built from the part of the experiment it declares."""
+"""What each stage's result depends on: one `StageInputs` a stage, built from the part of the experiment it declares.
 
-from collections.abc import Sequence
+Keys are pure functions of the experiment and the prepared data: no run needs to exist for them. A stage names its
+images by their ids in order and by a digest of their own pixels and annotations, so that a stray file, another pool or
+another number of folds leaves alone what does not look at it. The work takes its values from here (`values`), not from
+the experiment.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from hubmap_ml.data import PreparedData
+from hubmap_ml.ensembling import line_of
 from hubmap_ml.spec import Experiment, StageInputs
+from hubmap_ml.stages import initial_weights, precision, splits
+from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
 
 
 def prepare(session: Session, raw_digest: str) -> StageInputs:
-    """Inputs of `prepare`; generated tissue is identified by its parameters, raw files by their bytes."""
-    data = session.experiment.data.model_dump(mode="json", exclude={"raw", "pools"})
+    """Inputs of `prepare`; raw files, generated or not, are identified by their names and bytes."""
+    data = session.experiment.data.model_dump(mode="json", exclude={"raw", "synthetic", "pools"})
     data["folded_pool"] = session.experiment.data.pools[session.experiment.data.folds.pool]
     return StageInputs("prepare", data, (), raw_digest)
 
 
-def pretrain(
-    session: Session, member: str, upstream: str, data_digest: str, *, without_fold: int | None
-) -> StageInputs:
-    """Inputs of `pretrain`; ``without_fold`` is None where the pool holds no image of any fold."""
-    experiment = session.experiment
-    part = experiment.members[member].pretrain
-    assert part is not None
+def pretrain(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
+    """Inputs of `pretrain`; the fold counts only through the images that it leaves out."""
+    split = splits.pretrain_split(session, member, fold, data)
     return StageInputs(
-        "pretrain",
-        {
-            **_training(session, member, "pretrain", part.pool),
-            "valid": part.valid,
-            "without_fold": without_fold,
-        },
-        (upstream,),
-        data_digest,
+        "pretrain", *_training(session, member, "pretrain", split, data, upstream=(), start_from=None)
     )
 
 
-def finetune(
-    session: Session, member: str, fold: int, upstream: Sequence[str], data_digest: str
-) -> StageInputs:
-    """Inputs of `finetune` on one fold; ``upstream`` is prepare's key and, where there is a stage 1, pretrain's."""
-    declared = session.experiment.members[member]
-    start = declared.pretrain.checkpoint if declared.pretrain else None
+def finetune(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
+    """Inputs of `finetune` on one fold; upstream is stage 1, where there is one."""
+    start = session.experiment.members[member].pretrain
+    split = splits.finetune_split(session, member, fold, data)
     return StageInputs(
         "finetune",
-        {**_training(session, member, "finetune", declared.finetune.pool), "fold": fold, "start_from": start},
-        tuple(upstream),
-        data_digest,
+        *_training(
+            session,
+            member,
+            "finetune",
+            split,
+            data,
+            upstream=() if start is None else (pretrain(session, member, fold, data).key,),
+            start_from=None if start is None else start.checkpoint,
+        ),
     )
 
 
-def predict(session: Session, member: str, upstream: Sequence[str], data_digest: str) -> StageInputs:
-    """Inputs of `predict` for the network of one fold."""
+def predict(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
+    """Inputs of `predict` for the network of one fold; ``scoring`` is that of the plain score that it reports."""
     declared = session.experiment.members[member]
-    return StageInputs(
-        "predict",
-        {"predict": declared.predict.model_dump(mode="json"), "checkpoint": declared.finetune.checkpoint},
-        tuple(upstream),
-        data_digest,
-    )
+    held_out = splits.finetune_split(session, member, fold, data).valid
+    test = splits.test_rows(data)
+    values = {
+        **declared.predict.model_dump(mode="json"),
+        "checkpoint": declared.finetune.checkpoint,
+        "fold": fold,
+        "held_out": _ids(data, held_out),
+        "test": _ids(data, test),
+        "scoring": scoring(session.experiment),
+    }
+    upstream = (finetune(session, member, fold, data).key,)
+    return StageInputs("predict", values, upstream, data.digest_of([*held_out, *test]))
 
 
-def tune(session: Session, upstream: Sequence[str], data_digest: str) -> StageInputs:
-    """Inputs of `tune` for one member; ``upstream`` are its predict runs' keys by fold."""
+def tune(session: Session, member: str, data: PreparedData) -> StageInputs:
+    """Inputs of `tune` for one member; upstream are its predict runs by fold."""
     experiment = session.experiment
+    folds = experiment.folds_of(member)
+    held_out = [splits.finetune_split(session, member, fold, data).valid for fold in folds]
     return StageInputs(
         "tune",
         {**scoring(experiment), "tune": experiment.tune.model_dump(mode="json")},
-        tuple(upstream),
-        data_digest,
+        tuple(predict(session, member, fold, data).key for fold in folds),
+        data.digest_of(np.concatenate(held_out)),
     )
 
 
-def promote(session: Session, upstream: Sequence[str], data_digest: str) -> StageInputs:
-    """Inputs of `promote`; ``upstream`` are the members' tune keys."""
+def promote(session: Session, members: Sequence[str], data: PreparedData) -> StageInputs:
+    """Inputs of `promote` for these members; how many of them are promoted is decided anew at every call."""
+    values = {
+        "members": list(members),
+        "min_score": session.experiment.promote.min_score,
+        "metric": session.experiment.metric,
+        "line": line(session, data),
+    }
+    keys = tuple(tune(session, member, data).key for member in members)
+    return StageInputs("promote", values, keys, data.digest)
+
+
+def ensemble(session: Session, members: Mapping[str, str], data: PreparedData) -> StageInputs:
+    """Inputs of `ensemble`; ``members`` are the promoted ones, with the stage keys that their versions carry."""
     experiment = session.experiment
-    values = {"members": sorted(experiment.members), "promote": experiment.promote.model_dump(mode="json")}
-    return StageInputs("promote", {**values, "metric": experiment.metric}, tuple(upstream), data_digest)
+    values = {
+        **scoring(experiment),
+        "members": list(members),
+        "ensemble": experiment.ensemble.model_dump(mode="json"),
+        "tune": experiment.tune.model_dump(mode="json"),
+        "line": line(session, data),
+    }
+    return StageInputs("ensemble", values, tuple(members.values()), data.digest)
 
 
-def ensemble(session: Session, upstream: Sequence[str], data_digest: str) -> StageInputs:
-    """Inputs of `ensemble`; ``upstream`` are the stage keys of the member versions that it fuses."""
-    experiment = session.experiment
-    values = {**scoring(experiment), "ensemble": experiment.ensemble.model_dump(mode="json")}
-    values["tune"] = experiment.tune.model_dump(mode="json")
-    return StageInputs("ensemble", values, tuple(upstream), data_digest)
+def submit(session: Session, source: str, upstream: str, data: PreparedData, sample: Path) -> StageInputs:
+    """Inputs of `submit`.
+
+    Args:
+        session: experiment and settings.
+        source: the registered version that predicts, or empty for stored predictions.
+        upstream: stage key of that version, or digest of the predictions.
+        data: its test images are predicted.
+        sample: the competition's own sample, where there is one.
+    """
+    rows = splits.test_rows(data)
+    values = {
+        "format": session.experiment.data.format,
+        "metric": session.experiment.metric,
+        "source": source,
+        "images": _ids(data, rows),
+        "hidden_truth": _file(data.hidden_truth),
+        "sample": _file(sample),
+    }
+    return StageInputs("submit", values, (upstream,), data.digest_of(rows))
 
 
-def report(session: Session, upstream: Sequence[str], data_digest: str) -> StageInputs:
-    """Inputs of `report`; ``upstream`` are the keys of the runs that it shows."""
-    return StageInputs("report", scoring(session.experiment), tuple(upstream), data_digest)
+def report(
+    session: Session, upstream: Sequence[str], data: PreparedData, badges: Mapping[str, str]
+) -> StageInputs:
+    """Inputs of `report`; ``upstream`` are the keys of the runs that it shows, ``badges`` what the registry says."""
+    values = {
+        **scoring(session.experiment),
+        "badges": dict(badges),
+        "hidden_truth": _file(data.hidden_truth),
+        "checkpoints": {
+            name: member.finetune.checkpoint for name, member in session.experiment.members.items()
+        },
+    }
+    return StageInputs("report", values, tuple(upstream), data.digest)
 
 
 def main(session: Session, data_digest: str) -> StageInputs:
@@ -101,9 +157,10 @@ def main(session: Session, data_digest: str) -> StageInputs:
     return StageInputs("main", {"experiment": document, "configs": configs}, (), data_digest)
 
 
-def submit(session: Session, upstream: str, data_digest: str) -> StageInputs:
-    """Inputs of `submit`; ``upstream`` is the digest of what predicts."""
-    return StageInputs("submit", {"format": session.experiment.data.format}, (upstream,), data_digest)
+def line(session: Session, data: PreparedData) -> str:
+    """Return the line that an experiment's scores stand in: data, metric and folds."""
+    folds = session.experiment.data.folds.model_dump(mode="json")
+    return line_of(data_digest=data.digest, metric=session.experiment.metric, folds=folds)
 
 
 def scoring(experiment: Experiment) -> dict[str, Any]:
@@ -115,14 +172,47 @@ def scoring(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _training(session: Session, member: str, stage: str, pool: str) -> dict[str, Any]:
+def training_config(session: Session, wanted: StageInputs, member: str) -> dict[str, Any]:
+    """Return the configuration to train with: the one of the inputs, local weight files by their path again."""
+    original = session.member_config(member, wanted.stage)
+    assert original is not None
+    return initial_weights.by_path(wanted.values["config"], original)
+
+
+def _training(
+    session: Session,
+    member: str,
+    stage: str,
+    split: splits.Split,
+    data: PreparedData,
+    *,
+    upstream: tuple[str, ...],
+    start_from: str | None,
+) -> tuple[dict[str, Any], tuple[str, ...], str]:
+    """Return values, upstream and data digest of a training."""
     experiment = session.experiment
-    return {
+    config = session.member_config(member, stage)
+    assert config is not None
+    if config.get("fp16") is not None and not precision.on_gpu(session.device):
+        config = {key: value for key, value in config.items() if key != "fp16"}
+    values = {
         "categories": list(experiment.data.types),
-        "pool": experiment.data.pools[pool],
-        "config": session.member_config(member, stage),
+        "config": initial_weights.by_content(config),
+        "precision": "single" if config.get("fp16") is None else "half",
         "trainer": experiment.members[member].trainer,
         "seed": experiment.seed,
         "metric": experiment.metric,
         "postprocess": list(experiment.postprocess),
+        "start_from": start_from,
+        "train": _ids(data, split.train),
+        "valid": _ids(data, split.valid),
     }
+    return values, upstream, data.digest_of([*split.train, *split.valid])
+
+
+def _ids(data: PreparedData, rows: splits.Rows) -> list[str]:
+    return [str(name) for name in data.images.ids[rows]]
+
+
+def _file(path: Path | None) -> str | None:
+    return digest_of_file(path) if path is not None and path.is_file() else None

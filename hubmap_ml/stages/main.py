@@ -1,7 +1,8 @@
 """`main`: the whole chain, from raw files to a registered ensemble and its submission, as nested runs of one parent.
 
 Steps that need torch run in one long-lived worker; the others here. Nothing is started per step: a process costs
-seconds.
+seconds. A step that a finished run answers, by its key, starts nothing and makes no run: it stands as a row in the
+parent (`steps.json`). Here that holds for `submit` and `report` too, which always work when called by themselves.
 """
 
 import logging
@@ -10,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from hubmap_ml.spec import Experiment, InputError
+from hubmap_ml.data import PreparedData
+from hubmap_ml.spec import Experiment, InputError, StageInputs
 from hubmap_ml.stages import (
     ensemble,
     finetune,
@@ -20,11 +22,12 @@ from hubmap_ml.stages import (
     pretrain,
     promote,
     report,
+    reuse,
     submit,
     tune,
     upstream,
 )
-from hubmap_ml.stages.running import running
+from hubmap_ml.stages.running import name_of, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.worker import TorchWorker
 from hubmap_ml.tracking import end_children
@@ -60,22 +63,52 @@ class Chain:
 
 @dataclass
 class _Steps:
-    """Runs steps one after the other and remembers their outcomes."""
+    """Goes through the steps one after the other: what a finished run answers is not done again, nothing is started."""
 
+    session: Session
     told: Callable[[Outcome], None]
     worker: TorchWorker
     done: list[Outcome] = field(default_factory=list)
 
-    def here(self, function: Callable[..., Outcome], *arguments: Any) -> Outcome:
-        return self._keep(function(*arguments))
+    def here(
+        self,
+        wanted: StageInputs,
+        function: Callable[..., Outcome],
+        *arguments: Any,
+        name: str = "",
+        check: reuse.Check | None = None,
+    ) -> Outcome:
+        """Do a step in this process, unless a finished run with the wanted key stands (see `reuse.Check`)."""
+        found = reuse.finished(self.session, wanted, name or wanted.stage, check)
+        return self._keep(found or function(self.session, *arguments))
 
-    def in_worker(self, function: Callable[..., Outcome], *arguments: Any) -> Outcome:
-        return self._keep(self.worker.call(function, *arguments))
+    def in_worker(
+        self,
+        wanted: StageInputs,
+        function: Callable[..., Outcome],
+        *arguments: Any,
+        name: str = "",
+        check: reuse.Check | None = None,
+    ) -> Outcome:
+        """Do a step in the worker, unless a finished run stands; the worker starts with the first that does not."""
+        found = reuse.finished(self.session, wanted, name or wanted.stage, check)
+        return self._keep(found or self.worker.call(function, self.session, *arguments))
 
     def _keep(self, outcome: Outcome) -> Outcome:
         self.done.append(outcome)
         self.told(outcome)
+        log.debug("%s: %s", outcome.name, f"reused run {outcome.run_id}" if outcome.reused else "done")
         return outcome
+
+    @property
+    def reused(self) -> int:
+        """How many steps an earlier run answered."""
+        return sum(outcome.reused for outcome in self.done)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row a step, for the parent."""
+        keys = ("stage", "name", "run_id", "key", "reused", "verdict", "headline", "seconds")
+        return [{key: getattr(outcome, key) for key in keys} for outcome in self.done]
 
 
 def run(
@@ -85,13 +118,14 @@ def run(
     set: str = "",
     workers: int = -1,
     device: str = "auto",
+    fresh: bool = False,
     parent: str = "",
     told: Callable[[Outcome], None] | None = None,
     shown: Callable[[Chain], None] | None = None,
 ) -> Chain:
     """Run the whole chain of an experiment (the entry point; see `work`)."""
     session = open_session(
-        experiment=experiment, raw=raw, set=set, workers=workers, device=device, parent=parent
+        experiment=experiment, raw=raw, set=set, workers=workers, device=device, fresh=fresh, parent=parent
     )
     return work(session, told or (lambda outcome: None), shown or (lambda chain: None))
 
@@ -111,20 +145,41 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
     started = time.monotonic()
     with running(session, "main", subject=experiment.name) as at, TorchWorker() as worker:
         session.check_members()
+        client = at.run.client
         inner = session.nested_in(at.run.run_id)
-        steps = _Steps(told, worker)
+        steps = _Steps(inner, told, worker)
         try:
-            steps.here(prepare.work, inner)
+            _, raw_digest = prepare.raw_folder(inner)
+            steps.here(inputs.prepare(inner, raw_digest), prepare.work)
             prepared = upstream.prepared(inner)
+            data = prepared.data
             at.run.identify(inputs.main(inner, prepared.digest))
             for member in experiment.members:
-                _train(inner, steps, member, prepared)
+                _train(inner, steps, member, data)
             for member in experiment.members:
-                steps.here(tune.work, inner, member)
-            steps.here(promote.work, inner, worker)
-            steps.here(ensemble.work, inner)
-            submitted = steps.in_worker(submit.work, inner, "", "")
-            page = steps.here(report.work, inner)
+                steps.here(inputs.tune(inner, member, data), tune.work, member, name=name_of("tune", member))
+            standing = inputs.line(inner, data)
+            steps.here(
+                inputs.promote(inner, list(experiment.members), data),
+                promote.work,
+                worker,
+                check=lambda _, found: promote.brought_up_to_date(inner, client, standing, found),
+            )
+            steps.here(
+                ensemble.identity(inner, client, prepared),
+                ensemble.work,
+                check=lambda _, found: ensemble.brought_up_to_date(inner, client, standing, found),
+            )
+            version = submit.submitted_version(inner, client)
+            submitted = steps.in_worker(
+                submit.identity(inner, version, data),
+                submit.work,
+                "",
+                "",
+                check=submit.brought_up_to_date,
+            )
+            shows = report.identity(inner, prepared, report.gather(inner, prepared))
+            page = steps.here(shows, report.work, check=report.brought_up_to_date)
         except BaseException as error:
             end_children(at.run.client, at.run.run_id, f"ended with its parent: {error}")
             raise
@@ -139,7 +194,9 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
                 step=0,
             )
         at.recorder.data([row.__dict__ for row in rows], "table.json")
-        took = f"{len(steps.done)} steps in {time.monotonic() - started:.0f} s"
+        at.recorder.data(steps.rows(), "steps.json")
+        at.recorder.metrics({"steps/all": len(steps.done), "steps/reused": steps.reused}, step=0)
+        took = f"{len(steps.done)} steps in {time.monotonic() - started:.0f} s, {steps.reused} reused"
         outcome = at.finish(f"{page.verdict}; {took}", headline=page.headline)
         chain = Chain(outcome, rows, steps.done, str(page.details["page"]), str(submitted.details["file"]))
         shown(chain)
@@ -163,14 +220,16 @@ def require_floor(experiment: Experiment, score: float | None) -> None:
         )
 
 
-def _train(session: Session, steps: _Steps, member: str, prepared: upstream.Prepared) -> None:
+def _train(session: Session, steps: _Steps, member: str, data: PreparedData) -> None:
     """Train a member on its folds, and predict; stage 1 once where its data does not depend on the fold."""
-    made: set[int | None] = set()
+    made: set[str] = set()
     for fold in session.experiment.folds_of(member):
         if session.experiment.members[member].pretrain is not None:
-            without = upstream.pretrain_fold(session, member, fold, prepared.data)
-            if without not in made:
-                steps.in_worker(pretrain.work, session, member, fold)
-                made.add(without)
-        steps.in_worker(finetune.work, session, member, fold)
-        steps.in_worker(predict.work, session, member, fold)
+            start = inputs.pretrain(session, member, fold, data)
+            if start.key not in made:
+                steps.in_worker(start, pretrain.work, member, fold, name=name_of("pretrain", member))
+                made.add(start.key)
+        wanted = inputs.finetune(session, member, fold, data)
+        steps.in_worker(wanted, finetune.work, member, fold, name=name_of("finetune", member, fold))
+        wanted = inputs.predict(session, member, fold, data)
+        steps.in_worker(wanted, predict.work, member, fold, name=name_of("predict", member, fold))

@@ -5,8 +5,9 @@ afterwards.
 """
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
 from hubmap_ml.metrics import evaluate
-from hubmap_ml.spec import LEAK_TAG, Experiment
+from hubmap_ml.spec import LEAK_TAG
 from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.candidates import merge_views
 from hubmap_ml.stages.finetune import check_fold
@@ -41,6 +42,7 @@ def run(
     workers: int = -1,
     device: str = "auto",
     with_upstream: bool = False,
+    fresh: bool = False,
     parent: str = "",
 ) -> Outcome:
     """Predict candidates with a member's network of one fold (the entry point; see `work`)."""
@@ -51,6 +53,7 @@ def run(
         workers=workers,
         device=device,
         with_upstream=with_upstream,
+        fresh=fresh,
         parent=parent,
     )
     return work(session, session.experiment.member_named(member), fold)
@@ -62,45 +65,43 @@ def work(session: Session, member: str, fold: int) -> Outcome:
     from hubmap_ml.postprocess import apply_steps, parse_steps
 
     experiment = session.experiment
-    declared = experiment.members[member]
     with running(session, "predict", member=member, fold=fold) as at:
         check_fold(session, member, fold)
         prepared = upstream.prepared(session)
+        wanted = inputs.predict(session, member, fold, prepared.data)
+        if done := at.reuse(wanted):
+            return done
         trained = upstream.finetuned(session, member, fold, prepared)
-        wanted = inputs.predict(session, member, (trained.key,), prepared.digest)
+        values, scoring = wanted.values, wanted.values["scoring"]
         at.run.identify(wanted, upstream_runs=[prepared.run.run_id, trained.run_id])
         at.recorder.params(
             {
                 "member": member,
-                "views": ",".join(declared.predict.views),
-                "checkpoint": declared.finetune.checkpoint,
+                "views": ",".join(values["views"]),
+                "checkpoint": values["checkpoint"],
             }
         )
-        network = open_network(
-            trained.artifact(f"checkpoints/{declared.finetune.checkpoint}"), session.device
-        )
+        network = open_network(trained.artifact(f"checkpoints/{values['checkpoint']}"), session.device)
         data = prepared.data
-        rows = upstream.pool_rows(session, declared.finetune.pool, data)
-        held_out = rows[data.images.folds[rows] == fold]
-        test = np.flatnonzero(data.images.splits == "test")
+        held_out, test = data.images.rows_of(values["held_out"]), data.images.rows_of(values["test"])
         log_images(at.run, data, held_out, experiment.name, "out of fold")
         log_images(at.run, data, test, experiment.name, "test")
         ids = data.images.ids
         leaks = report_leaks(at, data, trained, held_out=list(ids[held_out]), test=list(ids[test]))
         for name, chosen in ((OUT_OF_FOLD, held_out), (TEST, test)):
             folder = at.recorder.folder / name
-            _write(at, network, experiment, member, data, chosen, folder, name)
+            _write(at, network, values, member, data, chosen, folder, name)
             at.recorder.artifact(folder)
         candidates = read_predictions(at.recorder.folder / OUT_OF_FOLD)
-        merged = merge_views(candidates, experiment.merge_iou)
+        merged = merge_views(candidates, scoring["merge_iou"])
         score = evaluate(
-            experiment.metric,
+            scoring["metric"],
             data.annotations_of(held_out),
-            apply_steps(merged, parse_steps(experiment.postprocess)),
+            apply_steps(merged, parse_steps(scoring["postprocess"])),
         )
         at.recorder.metrics({f"val/{key}": value for key, value in score.details.items()}, step=0)
         return at.finish(
-            f"{experiment.metric} {score.value:.3f} on {len(held_out)} held-out images before tuning, "
+            f"{scoring['metric']} {score.value:.3f} on {len(held_out)} held-out images before tuning, "
             f"leak level {in_words(leaks)}; {len(candidates.scores)} candidates",
             headline=score.value,
             details={"n_images": len(held_out), "leak_level": leaks[LEAK_TAG]},
@@ -110,7 +111,7 @@ def work(session: Session, member: str, fold: int) -> Outcome:
 def _write(
     at: Running,
     network: "Network",
-    experiment: Experiment,
+    how: Mapping[str, Any],
     member: str,
     data: PreparedData,
     rows: NDArray[np.int64],
@@ -119,12 +120,13 @@ def _write(
 ) -> None:
     from hubmap_ml.inference import predict_candidates
 
-    how = experiment.members[member].predict
     started = time.monotonic()
     done = dropped = capped = kept = 0
-    properties = {"run": at.run.run_id, "member": member, "views": ",".join(how.views)}
+    properties = {"run": at.run.run_id, "member": member, "views": ",".join(how["views"])}
     sources = (
-        [f"{view}@{scale}" for scale in how.scales for view in how.views] if how.scales else list(how.views)
+        [f"{view}@{scale}" for scale in how["scales"] for view in how["views"]]
+        if how["scales"]
+        else list(how["views"])
     )
     with (
         PredictionWriter(folder, data.annotations.categories, sources, properties) as writer,
@@ -133,11 +135,11 @@ def _write(
         for image, instances, stats in predict_candidates(
             network,
             data.sources(rows),
-            views=how.views,
-            scales=how.scales,
-            score=how.score,
-            dedupe_iou=how.dedupe_iou,
-            max_per_image=how.max_per_image,
+            views=how["views"],
+            scales=how["scales"],
+            score=how["score"],
+            dedupe_iou=how["dedupe_iou"],
+            max_per_image=how["max_per_image"],
         ):
             writer.add(image, instances)
             done += 1

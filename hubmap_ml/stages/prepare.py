@@ -1,9 +1,7 @@
 """`prepare`: raw competition files to checked annotations, images with slide and position, and folds."""
 
-import hashlib
 import json
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -23,6 +21,7 @@ from hubmap_ml.data import (
 from hubmap_ml.instances import Images
 from hubmap_ml.spec import STAGE_VERSION, InputError, digest_of
 from hubmap_ml.stages import inputs
+from hubmap_ml.stages.file_digests import digest_of_files
 from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -37,10 +36,13 @@ def run(
     raw: str = "",
     set: str = "",
     workers: int = -1,
+    fresh: bool = False,
     parent: str = "",
 ) -> Outcome:
     """Prepare the data of an experiment (the entry point; see `work`)."""
-    return work(open_session(experiment=experiment, raw=raw, set=set, workers=workers, parent=parent))
+    return work(
+        open_session(experiment=experiment, raw=raw, set=set, workers=workers, fresh=fresh, parent=parent)
+    )
 
 
 def work(session: Session) -> Outcome:
@@ -48,7 +50,10 @@ def work(session: Session) -> Outcome:
     experiment = session.experiment
     with running(session, "prepare") as at:
         raw, raw_digest = raw_folder(session)
-        at.run.identify(inputs.prepare(session, raw_digest))
+        wanted = inputs.prepare(session, raw_digest)
+        if done := at.reuse(wanted):
+            return done
+        at.run.identify(wanted)
         with progress_bar("reading images") as progress:
             converted = convert_raw(
                 experiment.data.format,
@@ -125,7 +130,7 @@ def fold_figures(images: Images, buffer: int) -> dict[str, float]:
 
 
 def raw_folder(session: Session) -> tuple[Path, str]:
-    """Return the folder of raw files and the digest of their bytes; generated tissue is made where it is missing.
+    """Return the folder of raw files and the digest of their names and bytes; tissue is made where it is missing.
 
     Raises:
         InputError: no raw files are named, or the folder does not exist.
@@ -139,21 +144,10 @@ def raw_folder(session: Session) -> tuple[Path, str]:
             log.info("generating tissue in %s", folder)
             with progress_bar("painting tiles") as progress:
                 generate(folder, SyntheticTissue(**parameters), progress=progress)
-        return folder, digest
+        return folder, digest_of_files(folder)
     if not data.raw:
         raise InputError(f"experiment {session.experiment.name!r} names no raw files: pass -P raw=FOLDER")
     folder = Path(data.raw).expanduser().resolve()
     if not folder.is_dir():
         raise InputError(f"{folder}: the folder of raw files does not exist; check -P raw=FOLDER or data.raw")
     return folder, digest_of_files(folder)
-
-
-def digest_of_files(folder: Path) -> str:
-    """Return a digest of all files below a folder, linked folders too: relative names and bytes."""
-    whole = hashlib.sha256()
-    walked = os.walk(folder, followlinks=True)
-    for path in sorted(Path(place) / name for place, _, names in walked for name in names):
-        with path.open("rb") as file:
-            inner = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.relative_to(folder).as_posix()}\0{inner}\n".encode())
-    return whole.hexdigest()

@@ -5,21 +5,21 @@ the floor. What it found stands in the version's tags; the alias is recomputed f
 """
 
 import contextlib
+import dataclasses
 import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubmap_ml.ensembling import (
+    GATE_TAG,
     FoldRecord,
     GateResult,
     MemberRecord,
     VersionRecord,
     check_member,
-    line_of,
     promoted,
 )
 from hubmap_ml.predictor import network_digests, write_predictor
@@ -35,8 +35,10 @@ from hubmap_ml.tracking import PROMOTED, FoundRun, Version, point_alias, registe
 
 log = logging.getLogger(__name__)
 
+PROMOTE_KEY = "hubmap.promote_key"
 
-@dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True)
 class _Candidate:
     """A member before the gate: its study, its predictions, and the networks behind them."""
 
@@ -55,6 +57,7 @@ def run(
     workers: int = -1,
     device: str = "auto",
     with_upstream: bool = False,
+    fresh: bool = False,
     parent: str = "",
 ) -> Outcome:
     """Promote the members of an experiment (the entry point; see `work`)."""
@@ -66,6 +69,7 @@ def run(
             workers=workers,
             device=device,
             with_upstream=with_upstream,
+            fresh=fresh,
             parent=parent,
         )
     )
@@ -85,6 +89,13 @@ def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
     """
     with running(session, "promote") as at:
         prepared = upstream.prepared(session)
+        standing = inputs.line(session, prepared.data)
+
+        def check(found: FoundRun, outcome: Outcome) -> Outcome | None:
+            return brought_up_to_date(session, at.run.client, standing, outcome)
+
+        if done := at.reuse(inputs.promote(session, list(session.experiment.members), prepared.data), check):
+            return done
         candidates: list[_Candidate] = []
         refused: dict[str, str] = {}
         for member in session.experiment.members:
@@ -92,31 +103,86 @@ def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
                 candidates.append(_gather(session, member, prepared))
             except InputError as error:
                 refused[member] = str(error)
-        keys = tuple(candidate.tuned.key for candidate in candidates)
+        wanted = inputs.promote(session, [candidate.member for candidate in candidates], prepared.data)
         at.run.identify(
-            inputs.promote(session, keys, prepared.digest),
+            wanted,
             upstream_runs=[candidate.tuned.run_id for candidate in candidates],
         )
+        there = {} if session.fresh else _registered(session, at.run.client, candidates, prepared)
         with _worker(worker) as trying:
-            results = [_examine(at, candidate, prepared, trying) for candidate in candidates]
+            results = [
+                _examine(at, candidate, prepared, trying)
+                for candidate in candidates
+                if candidate.member not in there
+            ]
         refused |= {result.record.member: result.verdict for result in results if not result.passed}
         findings = {result.record.member: result.tags() for result in results}
+        findings |= {member: _findings(version) for member, version in there.items()}
         at.recorder.data({"findings": findings, "refused": refused}, "gate.json")
-        chosen = recompute_aliases(session, at.run.client, line(session, prepared))
-        told = " | ".join(f"{member}: {reason}" for member, reason in refused.items())
-        if not any(result.passed for result in results):
-            raise InputError(f"no member passes the gate: {told}")
+        chosen = recompute_aliases(session, at.run.client, standing)
+        if not there and not any(result.passed for result in results):
+            raise InputError(f"no member passes the gate: {_told(refused)}")
+        there |= _registered(session, at.run.client, candidates, prepared)
         return at.finish(
-            f"promoted: {', '.join(f'{version.name} (leak level {leak_in_words(version.tags)})' for version in chosen)}"
-            + (f"; refused: {told}" if told else ""),
-            details={"promoted": [version.uri for version in chosen], "refused": refused},
+            _verdict(chosen, refused),
+            details={
+                "promoted": [version.uri for version in chosen],
+                "refused": refused,
+                "registered": [version.uri for version in there.values()],
+            },
         )
 
 
-def line(session: Session, prepared: upstream.Prepared) -> str:
-    """Return the line that this experiment's scores stand in: data, metric and folds."""
-    folds = session.experiment.data.folds.model_dump(mode="json")
-    return line_of(data_digest=prepared.digest, metric=session.experiment.metric, folds=folds)
+def brought_up_to_date(session: Session, client: Any, standing: str, outcome: Outcome) -> Outcome | None:
+    """Return what an earlier call found, with the aliases of today; None where a version of it is gone.
+
+    The aliases are recomputed here too: how many members are promoted is in no key, and recomputing is the repair
+    where an earlier call ended between two of them.
+    """
+    names = [model_name(session, member) for member in session.experiment.members]
+    known = {version.uri for name in names for version in versions(client, name)}
+    if not known.issuperset(outcome.details["registered"]):
+        return None
+    chosen = recompute_aliases(session, client, standing)
+    return dataclasses.replace(
+        outcome,
+        verdict=_verdict(chosen, outcome.details["refused"]),
+        details={**outcome.details, "promoted": [version.uri for version in chosen]},
+    )
+
+
+def _registered(
+    session: Session, client: Any, candidates: Sequence[_Candidate], prepared: upstream.Prepared
+) -> dict[str, Version]:
+    """Return the newest version of each member that was registered with these very inputs."""
+    found = {}
+    for candidate in candidates:
+        key = _member_key(session, candidate.member, prepared)
+        for version in versions(client, model_name(session, candidate.member)):
+            if version.tags.get(PROMOTE_KEY) == key:
+                found[candidate.member] = version
+    return found
+
+
+def _member_key(session: Session, member: str, prepared: upstream.Prepared) -> str:
+    """Return the key of one member's passage through the gate: another member's change makes no new version of it."""
+    return inputs.promote(session, [member], prepared.data).key
+
+
+def _findings(version: Version) -> dict[str, str]:
+    return {key: value for key, value in version.tags.items() if key.startswith(GATE_TAG)}
+
+
+def _verdict(chosen: Sequence[Version], refused: Mapping[str, str]) -> str:
+    told = _told(refused)
+    return (
+        f"promoted: {', '.join(f'{item.name} (leak level {leak_in_words(item.tags)})' for item in chosen)}"
+        + (f"; refused: {told}" if told else "")
+    )
+
+
+def _told(refused: Mapping[str, str]) -> str:
+    return " | ".join(f"{member}: {reason}" for member, reason in refused.items())
 
 
 def recompute_aliases(session: Session, client: Any, standing: str) -> list[Version]:
@@ -178,7 +244,8 @@ def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequenc
 
 
 def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Candidate:
-    tuned, predicted = upstream.tuned(session, member, prepared)
+    tuned = upstream.tuned(session, member, prepared)
+    predicted = upstream.predictions_of(session, member, prepared)
     trained = [
         upstream.finetuned(session, member, fold, prepared) for fold in session.experiment.folds_of(member)
     ]
@@ -215,7 +282,12 @@ def _examine(
     )
     headline = believable(candidate.study["cross_fitted"], candidate.study["value"])
     record = MemberRecord(
-        member, folds, records, headline, line(session, prepared), worst_level(candidate.predicted)
+        member,
+        folds,
+        records,
+        headline,
+        inputs.line(session, prepared.data),
+        worst_level(candidate.predicted),
     )
     result = check_member(record, min_score=session.experiment.promote.min_score)
     if result.passed:
@@ -230,6 +302,7 @@ def _examine(
             tags={
                 **result.tags(),
                 **leak_tags(candidate.predicted),
+                PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,
                 "hubmap.refitted": repr(float(candidate.study["value"])),

@@ -1,5 +1,6 @@
 """`report`: one page with the final table, the chain and overlays, made of what the other stages kept."""
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,7 +12,7 @@ from hubmap_ml.ensembling import LINE_TAG
 from hubmap_ml.instances import Annotations, Instances, PredictionSet, read_predictions
 from hubmap_ml.metrics import evaluate
 from hubmap_ml.postprocess import apply_steps, parse_steps
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import ensemble, inputs, promote, upstream
 from hubmap_ml.stages.candidates import on_test_images
 from hubmap_ml.stages.leaks import TEST_LEAK_TAG
@@ -61,9 +62,30 @@ class _Line:
         return max((run.metrics.get("system/peak_memory_mib", 0.0) for run in self.runs), default=0.0)
 
 
-def run(*, experiment: str = "demo", raw: str = "", parent: str = "") -> Outcome:
+@dataclass(frozen=True)
+class _Member:
+    """A tuned member: its registered name, its study, its predictions, and all runs behind them."""
+
+    name: str
+    tuned: FoundRun
+    predicted: Sequence[FoundRun]
+    badge: str
+    runs: Sequence[FoundRun]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What a report shows, found before anything is computed."""
+
+    members: Sequence[_Member]
+    fused: _Line | None
+    submitted: FoundRun | None
+    chain: Sequence[FoundRun]
+
+
+def run(*, experiment: str = "demo", raw: str = "", fresh: bool = False, parent: str = "") -> Outcome:
     """Write the report of an experiment (the entry point; see `work`)."""
-    return work(open_session(experiment=experiment, raw=raw, parent=parent))
+    return work(open_session(experiment=experiment, raw=raw, fresh=fresh, parent=parent))
 
 
 def work(session: Session) -> Outcome:
@@ -72,18 +94,11 @@ def work(session: Session) -> Outcome:
     with running(session, "report") as at:
         prepared = upstream.prepared(session)
         truth = upstream.hidden_truth(prepared.data)
-        lines = [line for member in experiment.members if (line := _member(session, member, prepared, truth))]
-        fused, submitted = _ensemble(session, prepared)
+        gathered = gather(session, prepared)
+        fused, submitted, chain = gathered.fused, gathered.submitted, gathered.chain
+        at.run.identify(identity(session, prepared, gathered), upstream_runs=[run.run_id for run in chain])
+        lines = [_line(session, member, truth) for member in gathered.members]
         lines += [fused] if fused else []
-        if not lines:
-            raise InputError(
-                f"experiment {experiment.name!r} has no tuned member yet: there is nothing to report"
-            )
-        chain = _distinct([prepared.run, *(run for line in lines for run in line.runs)])
-        at.run.identify(
-            inputs.report(session, tuple(run.key for run in chain), prepared.digest),
-            upstream_runs=[run.run_id for run in chain],
-        )
         best = max(lines, key=lambda line: believable(line.cross_fitted, line.out_of_fold))
         verdict = (
             f"{(fused or best).name}: {experiment.metric} "
@@ -149,41 +164,78 @@ def work(session: Session) -> Outcome:
         )
 
 
-def _member(
-    session: Session, member: str, prepared: upstream.Prepared, truth: Annotations | None
-) -> _Line | None:
+def gather(session: Session, prepared: upstream.Prepared) -> Gathered:
+    """Find the runs that the report shows.
+
+    Raises:
+        InputError: no member is tuned yet.
+    """
+    members = [
+        found for member in session.experiment.members if (found := _member(session, member, prepared))
+    ]
+    fused, submitted = _ensemble(session, prepared)
+    if not members and not fused:
+        raise InputError(
+            f"experiment {session.experiment.name!r} has no tuned member yet: there is nothing to report"
+        )
+    runs = [run for member in members for run in member.runs]
+    chain = _distinct([prepared.run, *runs, *(fused.runs if fused else ())])
+    return Gathered(members, fused, submitted, chain)
+
+
+def identity(session: Session, prepared: upstream.Prepared, gathered: Gathered) -> StageInputs:
+    """Return the inputs of a report of these runs."""
+    badges = {member.name: member.badge for member in gathered.members}
+    if gathered.fused:
+        badges[gathered.fused.name] = gathered.fused.badge
+    return inputs.report(session, [run.key for run in gathered.chain], prepared.data, badges)
+
+
+def brought_up_to_date(found: FoundRun, outcome: Outcome) -> Outcome:
+    """Return what an earlier report said, with its page where it lies today."""
+    return dataclasses.replace(outcome, details={**outcome.details, "page": str(found.artifact(PAGE))})
+
+
+def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Member | None:
+    session = dataclasses.replace(session, with_upstream=False)
     try:
-        tuned, predicted = upstream.tuned(session, member, prepared)
+        tuned = upstream.tuned(session, member, prepared)
+        predicted = upstream.predictions_of(session, member, prepared)
     except InputError:
         return None
-    study = read_study(tuned)
     runs: list[FoundRun] = []
     for fold in session.experiment.folds_of(member):
         start = upstream.pretrained(session, member, fold, prepared)
         runs += [start] if start else []
         runs.append(upstream.finetuned(session, member, fold, prepared))
-    hidden = None
-    if truth is not None:
-        found = apply_steps(
-            on_test_images(predicted, session.experiment.merge_iou), parse_steps(study["best_steps"])
-        )
-        hidden = evaluate(session.experiment.metric, truth, found).value
     badge = ""
     try:
         alias = by_alias(open_store(), promote.model_name(session, member), PROMOTED)
         badge = f"promoted v{alias.number}"
     except InputError:
         badge = "not promoted"
+    shown = _distinct([*runs, *predicted, tuned])
+    return _Member(promote.model_name(session, member), tuned, predicted, badge, shown)
+
+
+def _line(session: Session, member: _Member, truth: Annotations | None) -> _Line:
+    study = read_study(member.tuned)
+    hidden = None
+    if truth is not None:
+        found = apply_steps(
+            on_test_images(member.predicted, session.experiment.merge_iou), parse_steps(study["best_steps"])
+        )
+        hidden = evaluate(session.experiment.metric, truth, found).value
     return _Line(
-        promote.model_name(session, member),
+        member.name,
         "member",
         study["value"],
         study["cross_fitted"],
         hidden,
-        badge,
-        leak_in_words(tuned.tags),
-        leak_in_words(tuned.tags, tag=TEST_LEAK_TAG),
-        _distinct([*runs, *predicted, tuned]),
+        member.badge,
+        leak_in_words(member.tuned.tags),
+        leak_in_words(member.tuned.tags, tag=TEST_LEAK_TAG),
+        member.runs,
     )
 
 
@@ -194,7 +246,7 @@ def _ensemble(session: Session, prepared: upstream.Prepared) -> tuple[_Line | No
         version = by_alias(open_store(), name, CHAMPION)
     except InputError:
         return None, None
-    if version.tags.get(LINE_TAG) != promote.line(session, prepared):
+    if version.tags.get(LINE_TAG) != inputs.line(session, prepared.data):
         return None, None
     submitted = search(
         f"tags.`hubmap.experiment` = '{session.experiment.name}' and tags.`hubmap.stage` = 'submit' "

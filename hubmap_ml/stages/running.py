@@ -1,18 +1,20 @@
 """The frame around a stage's work: its run, its wall time and what it reports back."""
 
+import dataclasses
 import errno
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.stages import reuse
 from hubmap_ml.stages.session import Outcome, Session
 from hubmap_ml.tracking import StageRun, memory, resolved_spec, stage_run, work_folder
 
 
 class Running:
-    """A stage at work: its run, and the outcome once `finish` was called."""
+    """A stage at work: its run, and how it ends: with an outcome of its own, or with that of an earlier run."""
 
     def __init__(self, session: Session, run: StageRun, stage: str, name: str) -> None:
         self.session = session
@@ -20,19 +22,33 @@ class Running:
         self._stage = stage
         self._name = name
         self._started = time.monotonic()
-        self._outcome: Outcome | None = None
 
     @property
     def recorder(self) -> Any:
         """The run's recorder."""
         return self.run.recorder
 
+    def reuse(self, wanted: StageInputs, check: reuse.Check | None = None) -> Outcome | None:
+        """Look for a finished run with these inputs, now that they are known.
+
+        Where there is one, this run ends as its stand-in, and the stage returns what is returned here.
+
+        Args:
+            wanted: the inputs of this stage.
+            check: see `reuse.Check`.
+        """
+        found = reuse.finished(self.session, wanted, self._name, check)
+        if found is None:
+            return None
+        self.run.stand_in_for(found.run_id, wanted, found.verdict, found.headline)
+        return dataclasses.replace(found, seconds=time.monotonic() - self._started)
+
     def finish(
         self, verdict: str, *, headline: float | None = None, details: Mapping[str, Any] | None = None
     ) -> Outcome:
-        """Set the verdict (the first line of the run's note) and build the outcome."""
+        """Set the verdict (the first line of the run's note), build the outcome and keep it for whoever reuses it."""
         self.run.say(verdict, headline)
-        self._outcome = Outcome(
+        outcome = Outcome(
             stage=self._stage,
             name=self._name,
             run_id=self.run.run_id,
@@ -43,7 +59,14 @@ class Running:
             headline=headline,
             details=dict(details or {}),
         )
-        return self._outcome
+        self.recorder.data(reuse.to_data(outcome), reuse.OUTCOME)
+        return outcome
+
+
+def name_of(stage: str, member: str | None = None, fold: int | None = None, subject: str = "") -> str:
+    """Return how a step is called: ``finetune · htc · fold 1``."""
+    words = [stage, *filter(None, (member, None if fold is None else f"fold {fold}", subject))]
+    return " · ".join(str(word) for word in words)
 
 
 @contextmanager
@@ -51,8 +74,7 @@ def running(
     session: Session, stage: str, *, member: str | None = None, fold: int | None = None, subject: str = ""
 ) -> Iterator[Running]:
     """Open a stage's run, named like ``finetune · htc · fold 1``, with the resolved experiment kept in it."""
-    words = [stage, *filter(None, (member, None if fold is None else f"fold {fold}", subject))]
-    name = " · ".join(str(word) for word in words)
+    name = name_of(stage, member, fold, subject)
     tags: dict[str, object] = {}
     if member is not None:
         tags["hubmap.member"] = member

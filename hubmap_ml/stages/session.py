@@ -34,6 +34,7 @@ class Session:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``; part of no identity.
         with_upstream: run a missing training stage instead of stopping with the command to type.
         parent: MLflow run to nest in; empty for a run of its own.
+        fresh: do the work again though a finished run with the same key exists.
         words: the experiment, raw folder and changes as they were given, for commands that a message names.
     """
 
@@ -43,6 +44,7 @@ class Session:
     device: str
     with_upstream: bool = False
     parent: str = ""
+    fresh: bool = False
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def nested_in(self, run_id: str) -> "Session":
@@ -97,6 +99,7 @@ class Outcome:
         headline: the stage's score, where it has one.
         seconds: wall time.
         details: figures for the final table.
+        reused: the run is an earlier one, found by its key; nothing was computed.
     """
 
     stage: str
@@ -108,6 +111,7 @@ class Outcome:
     peak_mib: float
     headline: float | None = None
     details: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    reused: bool = False
 
 
 def open_session(
@@ -119,6 +123,7 @@ def open_session(
     device: str = "auto",
     with_upstream: bool = False,
     parent: str = "",
+    fresh: bool = False,
 ) -> Session:
     """Read the experiment that a stage was called with.
 
@@ -128,13 +133,14 @@ def open_session(
         set: changes to members' configurations, ``key.key=value;...``; ``finetune.key=…``, ``MEMBER.key=…`` and
             ``MEMBER.finetune.key=…`` change one stage, one member, or one stage of one member.
         workers: processes for loading; -1 chooses by the number of cores.
+        fresh: do the work again though a finished run with the same key exists.
     """
     if device not in ("auto", "cpu") and not device.startswith("cuda"):
         raise InputError(f"device {device!r} is none of auto, cpu, cuda, cuda:N")
     loaded = load_experiment(find_experiment(experiment), raw=raw or None)
     chosen = workers if workers >= 0 else max(0, min(4, (os.cpu_count() or 1) - 1))
     words = {"experiment": experiment, "raw": raw, "set": set}
-    return Session(loaded, parse_overrides(set), chosen, device, with_upstream, parent, words)
+    return Session(loaded, parse_overrides(set), chosen, device, with_upstream, parent, fresh, words)
 
 
 def find_experiment(experiment: str) -> Path:

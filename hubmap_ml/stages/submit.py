@@ -1,6 +1,8 @@
 """`submit`: the registered champion predicts the test images, and the competition's csv is written and read back."""
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -8,14 +10,14 @@ from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionSet, read_predictions, write_predictions
 from hubmap_ml.metrics import evaluate
 from hubmap_ml.serving import load_predictor
-from hubmap_ml.spec import InputError
-from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.stages import inputs, splits, upstream
+from hubmap_ml.stages.file_digests import digest_of_files
 from hubmap_ml.stages.fitting import log_images
-from hubmap_ml.stages.prepare import digest_of_files
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.submission import SubmissionFormat, submission_format
-from hubmap_ml.tracking import CHAMPION, by_uri
+from hubmap_ml.tracking import CHAMPION, FoundRun, Version, by_uri
 
 PREDICTIONS = "predictions"
 FILE = "submission.csv"
@@ -29,11 +31,14 @@ def run(
     model: str = "",
     predictions: str = "",
     device: str = "auto",
+    fresh: bool = False,
     parent: str = "",
 ) -> Outcome:
     """Write the submission of an experiment (the entry point; see `work`)."""
     return work(
-        open_session(experiment=experiment, raw=raw, device=device, parent=parent), model, predictions
+        open_session(experiment=experiment, raw=raw, device=device, fresh=fresh, parent=parent),
+        model,
+        predictions,
     )
 
 
@@ -50,24 +55,40 @@ def work(session: Session, model: str, predictions: str) -> Outcome:
         submission_format(experiment.data.format)  # before the work, if there is none
         prepared = upstream.prepared(session)
         data = prepared.data
-        rows = np.flatnonzero(data.images.splits == "test")
+        rows = splits.test_rows(data)
         if len(rows) == 0:
             raise InputError(f"{data.raw}: there are no test images to submit (test/)")
         log_images(at.run, data, rows, experiment.name, "test")
         if predictions:
             source = predictions
             stored = read_predictions(Path(predictions))
-            at.run.identify(inputs.submit(session, digest_of_files(Path(predictions)), prepared.digest))
+            digest = digest_of_files(Path(predictions))
+            at.run.identify(inputs.submit(session, "", digest, data, data.raw / SAMPLE))
             found = stored.take_images(stored.images.rows_of(list(data.images.ids[rows])))
         else:
-            version = by_uri(at.run.client, model or f"models:/{experiment.name}.ensemble@{CHAMPION}")
+            version = submitted_version(session, at.run.client, model)
             source = version.uri
-            key = version.tags.get("hubmap.stage_key", source)
-            at.run.identify(inputs.submit(session, key, prepared.digest), upstream_runs=[version.run_id])
+            at.run.identify(identity(session, version, data), upstream_runs=[version.run_id])
             at.run.tag({"hubmap.model": source})
             found = load_predictor(source, device=session.device).predict(data.sources(rows))
         at.recorder.params({"model": source})
         return _write(at, data, found, source)
+
+
+def submitted_version(session: Session, client: Any, model: str = "") -> Version:
+    """Return the registered version that a submission is made with; the champion ensemble where none is named."""
+    return by_uri(client, model or f"models:/{session.experiment.name}.ensemble@{CHAMPION}")
+
+
+def identity(session: Session, version: Version, data: PreparedData) -> StageInputs:
+    """Return the inputs of a submission by a registered version."""
+    key = version.tags.get("hubmap.stage_key", version.uri)
+    return inputs.submit(session, version.uri, key, data, data.raw / SAMPLE)
+
+
+def brought_up_to_date(found: FoundRun, outcome: Outcome) -> Outcome:
+    """Return what an earlier submission reported, with its file where it lies today."""
+    return dataclasses.replace(outcome, details={**outcome.details, "file": str(found.artifact(FILE))})
 
 
 def _write(at: Running, data: PreparedData, found: PredictionSet, source: str) -> Outcome:

@@ -29,6 +29,7 @@ def run(
     workers: int = -1,
     device: str = "auto",
     with_upstream: bool = False,
+    fresh: bool = False,
     parent: str = "",
 ) -> Outcome:
     """Tune a member's thresholds (the entry point; see `work`)."""
@@ -39,6 +40,7 @@ def run(
         workers=workers,
         device=device,
         with_upstream=with_upstream,
+        fresh=fresh,
         parent=parent,
     )
     return work(session, session.experiment.member_named(member))
@@ -46,33 +48,32 @@ def run(
 
 def work(session: Session, member: str) -> Outcome:
     """Search thresholds over all folds; keep the study, the steps that won and the cross-fitted score."""
-    experiment = session.experiment
     with running(session, "tune", member=member) as at:
         prepared = upstream.prepared(session)
+        wanted = inputs.tune(session, member, prepared.data)
+        if done := at.reuse(wanted):
+            return done
         runs = upstream.predictions_of(session, member, prepared)
-        at.run.identify(
-            inputs.tune(session, tuple(run.key for run in runs), prepared.digest),
-            upstream_runs=[run.run_id for run in runs],
-        )
+        at.run.identify(wanted, upstream_runs=[run.run_id for run in runs])
         leaks = leak_tags(runs)
         at.run.tag(leaks)
-        candidates, folds = out_of_fold(runs, experiment.merge_iou)
+        values, settings = wanted.values, wanted.values["tune"]
+        candidates, folds = out_of_fold(runs, values["merge_iou"])
         truth = prepared.data.annotations_of(prepared.data.images.rows_of(list(candidates.images.ids)))
         if len(truth.labels) == 0:
             raise InputError(
                 f"the {len(truth.images)} held-out images of {member!r} hold no truth to tune on"
             )
-        settings = experiment.tune
-        at.recorder.params({"member": member, "trials": settings.trials, "metric": experiment.metric})
+        at.recorder.params({"member": member, "trials": settings["trials"], "metric": values["metric"]})
         with progress_bar("trials") as progress:
             study = run_study(
                 truth,
                 candidates,
-                base_steps=parse_steps(experiment.postprocess),
-                space=settings.space.model_dump(),
-                metric=experiment.metric,
-                trials=settings.trials,
-                seed=settings.seed,
+                base_steps=parse_steps(values["postprocess"]),
+                space=settings["space"],
+                metric=values["metric"],
+                trials=settings["trials"],
+                seed=settings["seed"],
                 folds=folds,
                 progress=lambda done, total, best: progress(done, total),
             )
@@ -92,7 +93,7 @@ def work(session: Session, member: str) -> Outcome:
             step=0,
         )
         return at.finish(
-            f"{experiment.metric} {in_words(study.cross_fitted, study.value)}, {study.base_value:.3f} before tuning; "
+            f"{values['metric']} {in_words(study.cross_fitted, study.value)}, {study.base_value:.3f} before tuning; "
             f"leak level {leak_in_words(leaks)}",
             headline=believable(study.cross_fitted, study.value),
             details={

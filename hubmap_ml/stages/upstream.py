@@ -10,13 +10,10 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from hubmap_ml.data import PreparedData, open_prepared
 from hubmap_ml.instances import Annotations, read_coco
 from hubmap_ml.spec import InputError, StageInputs
-from hubmap_ml.stages import inputs
+from hubmap_ml.stages import inputs, splits
 from hubmap_ml.stages.session import Outcome, Session
 from hubmap_ml.tracking import FoundRun, find_run
 
@@ -86,19 +83,6 @@ def missing(session: Session, stage: str, member: str, fold: int | None) -> str:
     return f"no finished {where} with these settings; run '{command}' first, or add -P with_upstream=true"
 
 
-def pretrain_fold(session: Session, member: str, fold: int, data: PreparedData) -> int | None:
-    """Return the fold that stage 1 must not see; None where its pool holds no image of any fold."""
-    part = session.experiment.members[member].pretrain
-    assert part is not None
-    rows = pool_rows(session, part.pool, data)
-    return fold if np.any(data.images.folds[rows] >= 0) else None
-
-
-def pool_rows(session: Session, pool: str, data: PreparedData) -> NDArray[np.int64]:
-    """Return the rows of a named pool among the training images."""
-    return data.pool(session.experiment.data.pools[pool])
-
-
 def hidden_truth(data: PreparedData) -> Annotations | None:
     """Return the truth of the test images, which only generated data has; never used to choose anything."""
     return None if data.hidden_truth is None else read_coco(data.hidden_truth)
@@ -110,10 +94,12 @@ def pretrained(session: Session, member: str, fold: int, at: Prepared) -> FoundR
 
     if session.experiment.members[member].pretrain is None:
         return None
-    without = pretrain_fold(session, member, fold, at.data)
-    wanted = inputs.pretrain(session, member, at.run.key, at.digest, without_fold=without)
     return required(
-        session, wanted, member=member, fold=without, make=lambda: pretrain.work(session, member, fold)
+        session,
+        inputs.pretrain(session, member, fold, at.data),
+        member=member,
+        fold=splits.pretrain_fold(session, member, fold, at.data),
+        make=lambda: pretrain.work(session, member, fold),
     )
 
 
@@ -121,26 +107,25 @@ def finetuned(session: Session, member: str, fold: int, at: Prepared) -> FoundRu
     """Return the stage 2 run of a fold."""
     from hubmap_ml.stages import finetune
 
-    wanted = finetune_inputs(session, member, fold, at, pretrained(session, member, fold, at))
+    wanted = inputs.finetune(session, member, fold, at.data)
+    found = find_run(session.experiment.name, wanted.key)
+    if found is not None:
+        return found
+    pretrained(session, member, fold, at)  # where both are missing, the first of them is the one to name
     return required(
         session, wanted, member=member, fold=fold, make=lambda: finetune.work(session, member, fold)
     )
-
-
-def finetune_inputs(
-    session: Session, member: str, fold: int, at: Prepared, start: FoundRun | None
-) -> StageInputs:
-    """Return the inputs of a fold's stage 2."""
-    keys = (at.run.key,) if start is None else (at.run.key, start.key)
-    return inputs.finetune(session, member, fold, keys, at.digest)
 
 
 def predicted(session: Session, member: str, fold: int, at: Prepared) -> FoundRun:
     """Return the prediction run of a fold's network."""
     from hubmap_ml.stages import predict
 
-    trained = finetuned(session, member, fold, at)
-    wanted = inputs.predict(session, member, (trained.key,), at.digest)
+    wanted = inputs.predict(session, member, fold, at.data)
+    found = find_run(session.experiment.name, wanted.key)
+    if found is not None:
+        return found
+    finetuned(session, member, fold, at)
     return required(
         session, wanted, member=member, fold=fold, make=lambda: predict.work(session, member, fold)
     )
@@ -151,11 +136,13 @@ def predictions_of(session: Session, member: str, at: Prepared) -> list[FoundRun
     return [predicted(session, member, fold, at) for fold in session.experiment.folds_of(member)]
 
 
-def tuned(session: Session, member: str, at: Prepared) -> tuple[FoundRun, list[FoundRun]]:
-    """Return a member's threshold study and the prediction runs that it used."""
+def tuned(session: Session, member: str, at: Prepared) -> FoundRun:
+    """Return a member's threshold study."""
     from hubmap_ml.stages import tune
 
-    runs = predictions_of(session, member, at)
-    wanted = inputs.tune(session, tuple(run.key for run in runs), at.digest)
-    found = required(session, wanted, member=member, fold=None, make=lambda: tune.work(session, member))
-    return found, runs
+    wanted = inputs.tune(session, member, at.data)
+    found = find_run(session.experiment.name, wanted.key)
+    if found is not None:
+        return found
+    predictions_of(session, member, at)
+    return required(session, wanted, member=member, fold=None, make=lambda: tune.work(session, member))

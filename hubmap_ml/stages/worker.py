@@ -13,6 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from types import TracebackType
 from typing import Any
 
@@ -26,18 +27,25 @@ class WorkerError(Exception):
 
 
 class TorchWorker:
-    """A spawned process that runs importable functions and returns what they return."""
+    """A spawned process that runs importable functions and returns what they return; it starts with the first call."""
 
     def __init__(self) -> None:
+        self._process: SpawnProcess | None = None
+
+    @property
+    def started(self) -> bool:
+        """Whether there was anything to do yet."""
+        return self._process is not None
+
+    def _start(self) -> SpawnProcess:
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         level = logging.getLogger("hubmap_ml").getEffectiveLevel()
         # Not a daemon: daemons may not have children, and data loading has some.
-        self._process = context.Process(
-            target=_serve, args=(other, os.getpid(), level), name="hubmap-ml worker"
-        )
-        self._process.start()
+        process = context.Process(target=_serve, args=(other, os.getpid(), level), name="hubmap-ml worker")
+        process.start()
         other.close()
+        return process
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Run a module-level function in the worker.
@@ -46,6 +54,8 @@ class TorchWorker:
             InputError: as raised by the function.
             WorkerError: anything else that went wrong there, the death of the process included.
         """
+        if self._process is None:
+            self._process = self._start()
         try:
             self._connection.send((function, arguments))
             kind, value = self._connection.recv()
@@ -64,7 +74,9 @@ class TorchWorker:
         return value
 
     def close(self) -> None:
-        """End the process; it is killed where it does not leave by itself."""
+        """End the process, if it was started; it is killed where it does not leave by itself."""
+        if self._process is None:
+            return
         with contextlib.suppress(OSError, ValueError):
             self._connection.send(None)
         self._process.join(10)

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 EXPERIMENT = "hubmap.experiment"
 STAGE = "hubmap.stage"
 KEY = "hubmap.stage_key"
+REUSES = "hubmap.reuses"
+UPSTREAM = "hubmap.upstream_runs"
 MEMBER = "hubmap.member"
 FOLD = "hubmap.fold"
 HEADLINE = "headline"
@@ -75,8 +77,25 @@ class StageRun:
         self.key = inputs.key
         self.tag({KEY: self.key, "hubmap.data_digest": inputs.data_digest[:64]})
         if upstream_runs:
-            self.tag({"hubmap.upstream_runs": ",".join(upstream_runs)})
+            self.tag({UPSTREAM: ",".join(upstream_runs)})
         self.recorder.data({**dataclasses.asdict(inputs), "key": self.key}, "stage_inputs.json")
+
+    def stand_in_for(
+        self, real: str, inputs: StageInputs, verdict: str, headline: float | None = None
+    ) -> None:
+        """Let this run stand for an earlier one with the same inputs: its key, links, verdict and headline.
+
+        Args:
+            real: the run that did the work; never one that stands for another itself.
+            inputs: of both.
+            verdict: of the earlier run.
+            headline: of the earlier run.
+        """
+        found = get_run(self.client, real)
+        self.identify(inputs, upstream_runs=list(filter(None, found.tags.get(UPSTREAM, "").split(","))))
+        self.tag({REUSES: real})
+        self.recorder.params({"reuses": real})
+        self.say(f"reused run {real}: {verdict}", headline)
 
     def tag(self, tags: Mapping[str, object]) -> None:
         """Set tags."""
@@ -167,13 +186,21 @@ def fail_waiting_run(message: str) -> None:
 
 
 def find_run(experiment: str, key: str, *, client: MlflowClient | None = None) -> FoundRun | None:
-    """Return the newest finished run with a stage key, over all MLflow experiments of the store."""
+    """Return the newest finished run with a stage key, over all MLflow experiments of the store.
+
+    A run that stands for another leads to the one that did the work; where that is gone, it counts for nothing.
+    """
     found = search(
         f"tags.`{EXPERIMENT}` = '{experiment}' and tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'",
         client=client,
-        limit=1,
     )
-    return found[0] if found else None
+    real = [run for run in found if REUSES not in run.tags]
+    return real[0] if real else None
+
+
+def follow(run: FoundRun) -> FoundRun:
+    """Return the run that did the work: the one that ``run`` stands for, or ``run`` itself."""
+    return get_run(run.client, run.tags[REUSES]) if REUSES in run.tags else run
 
 
 def search(condition: str, *, client: MlflowClient | None = None, limit: int = 1000) -> list[FoundRun]:

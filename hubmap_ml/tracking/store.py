@@ -102,7 +102,9 @@ def local_copy(uri: str, cache: Path) -> Path:
                         raise
         return cache
     if not local.exists():
-        raise InputError(f"artifact {local} is missing from the store; run the stage that makes it again")
+        raise InputError(
+            f"artifact {local} is missing from the store; run the stage that makes it again with -P fresh=true"
+        )
     return local
 
 

@@ -81,14 +81,3 @@ def test_the_command_to_type_carries_what_was_given() -> None:
         in said
     )
     assert "-P member=maskrcnn -P fold=1" in said
-
-
-def test_settings_that_change_no_result_are_in_no_key() -> None:
-    from hubmap_ml.stages import inputs
-
-    def key(**settings: object) -> str:
-        session = open_session(**settings)  # type: ignore[arg-type]
-        return inputs.finetune(session, "maskrcnn", 0, ("a",), "d").key
-
-    assert key() == key(workers=3, device="cpu", with_upstream=True)
-    assert key() != key(set="optimizer.lr=0.5")

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hubmap_ml.stages.pretrain import hold_out
+from hubmap_ml.stages.splits import hold_out
 
 
 @given(st.integers(2, 200), st.floats(0.01, 0.89), st.integers(0, 5))

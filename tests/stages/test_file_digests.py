@@ -1,6 +1,7 @@
 from pathlib import Path
 
-from hubmap_ml.stages.prepare import digest_of_files, plain_names
+from hubmap_ml.stages.file_digests import digest_of_files
+from hubmap_ml.stages.prepare import plain_names
 
 
 def test_one_byte_a_name_or_a_linked_file_changes_the_digest(tmp_path: Path) -> None:

@@ -1,0 +1,64 @@
+"""Which images a stage looks at: pools, the held-out share of stage 1, folds of stage 2."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmap_ml.data import PreparedData
+from hubmap_ml.stages.session import Session
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Rows of the images table: what a network learns from and what it is scored on."""
+
+    train: Rows
+    valid: Rows
+
+
+def pool_rows(session: Session, pool: str, data: PreparedData) -> Rows:
+    """Return the rows of a named pool among the training images."""
+    return data.pool(session.experiment.data.pools[pool])
+
+
+def pretrain_fold(session: Session, member: str, fold: int, data: PreparedData) -> int | None:
+    """Return the fold that stage 1 must not see; None where its pool holds no image of any fold."""
+    part = session.experiment.members[member].pretrain
+    assert part is not None
+    rows = pool_rows(session, part.pool, data)
+    return fold if np.any(data.images.folds[rows] >= 0) else None
+
+
+def pretrain_split(session: Session, member: str, fold: int, data: PreparedData) -> Split:
+    """Return the images of stage 1: its pool without the fold, and a share of that held out."""
+    part = session.experiment.members[member].pretrain
+    assert part is not None
+    rows = pool_rows(session, part.pool, data)
+    without = pretrain_fold(session, member, fold, data)
+    if without is not None:
+        rows = rows[data.images.folds[rows] != without]
+    return Split(*hold_out(rows, part.valid, session.experiment.seed))
+
+
+def finetune_split(session: Session, member: str, fold: int, data: PreparedData) -> Split:
+    """Return the images of stage 2: its pool without the fold, and the fold."""
+    rows = pool_rows(session, session.experiment.members[member].finetune.pool, data)
+    held_out = data.images.folds[rows] == fold
+    return Split(rows[~held_out], rows[held_out])
+
+
+def test_rows(data: PreparedData) -> Rows:
+    """Return the test images."""
+    return np.flatnonzero(data.images.splits == "test")
+
+
+def hold_out(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+    """Split rows at random into the kept and a share of at least one; both ascending, the same for the same seed."""
+    count = min(len(rows) - 1, max(1, round(share * len(rows))))
+    chosen = np.random.default_rng(seed).permutation(len(rows))[:count]
+    held = np.zeros(len(rows), bool)
+    held[chosen] = True
+    return rows[~held], rows[held]
