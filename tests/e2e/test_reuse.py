@@ -18,11 +18,12 @@ import sys
 from multiprocessing.context import SpawnProcess
 SpawnProcess.start = lambda self: sys.exit(f"a process was started: {self.name}")
 from hubmap_ml.cli.main import main
-sys.argv = ["hubmap-ml", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as end:
-    assert not end.code, end.code
+for words in " ".join(sys.argv[1:]).split(" ; "):
+    sys.argv = ["hubmap-ml", *words.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code, (words, end.code)
 heavy = [name for name in ("torch", "mmcv", "mmdet", "albumentations") if name in sys.modules]
 assert not heavy, heavy
 """
@@ -54,7 +55,7 @@ def copy(chain: Chain, tmp_path: Path) -> Copy:
 
 
 def watched(copy: Copy, *words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that must start no worker and import no torch."""
+    """Run commands, separated by semicolons, that must start no worker and import no torch."""
     return call(copy.folder, "python", "-c", WATCHED, *words)
 
 
@@ -78,30 +79,28 @@ def test_the_chain_again_makes_one_run_and_starts_nothing(chain: Chain, copy: Co
     print(f"reused in {parent.data.metrics['time/seconds']:.1f} s")
 
 
-@pytest.mark.parametrize(
-    "words", [("prepare",), ("pretrain",), ("finetune", "--fold", "1"), ("predict",), ("tune",), ("promote",),
-              ("ensemble",)], ids=" ".join
-)  # fmt: skip
-def test_a_stage_again_stands_for_the_run_that_did_it(copy: Copy, words: tuple[str, ...]) -> None:
-    versions = copy.versions()
-    real = {run.info.run_id for run in copy.runs(f"tags.`hubmap.stage` = '{words[0]}'")}
-    for _ in range(2):
-        done = watched(copy, *words, "--experiment", "tiny")
-        assert done.returncode == 0, done.stdout + done.stderr
-    new = [run for run in copy.runs(f"tags.`hubmap.stage` = '{words[0]}'") if run.info.run_id not in real]
-    assert len(new) == 2
+def test_a_stage_again_stands_for_the_run_that_did_it(copy: Copy) -> None:
+    stages = ("prepare", "pretrain", "finetune", "predict", "tune", "promote", "ensemble")
+    versions, known = copy.versions(), {run.info.run_id: run for run in copy.runs()}
+    commands = " ; ".join(f"{stage} --experiment tiny" for stage in stages)
+    done = watched(copy, *commands.split())
+    assert done.returncode == 0, done.stdout + done.stderr
+    new = [run for run in copy.runs() if run.info.run_id not in known]
+    assert sorted(run.data.tags["hubmap.stage"] for run in new) == sorted(stages)
     for run in new:
+        real = known[run.data.tags["hubmap.reuses"]]
         assert run.info.status == "FINISHED"
-        assert run.data.tags["hubmap.reuses"] in real
+        assert run.data.tags["hubmap.stage_key"] == real.data.tags["hubmap.stage_key"]
+        assert run.data.metrics.get("headline") == real.data.metrics.get("headline")
+        assert run.data.tags.get("hubmap.upstream_runs") == real.data.tags.get("hubmap.upstream_runs")
     assert copy.versions() == versions
 
 
 def test_a_missing_alias_is_back_after_promote_and_ensemble(copy: Copy) -> None:
     copy.client.delete_registered_model_alias("tiny.maskrcnn", "promoted")
     copy.client.delete_registered_model_alias("tiny.ensemble", "champion")
-    for stage in ("promote", "ensemble"):
-        done = watched(copy, stage, "--experiment", "tiny")
-        assert done.returncode == 0, done.stderr
+    done = watched(copy, *["promote", "--experiment", "tiny", ";", "ensemble", "--experiment", "tiny"])
+    assert done.returncode == 0, done.stderr
     assert copy.client.get_model_version_by_alias("tiny.maskrcnn", "promoted").version
     assert copy.client.get_model_version_by_alias("tiny.ensemble", "champion").version
 
@@ -135,13 +134,14 @@ def test_a_members_setting_runs_again_what_depends_on_it(copy: Copy) -> None:
 
 def test_fresh_does_it_again(copy: Copy) -> None:
     first = copy.runs("tags.`hubmap.stage` = 'tune'")[0].info.run_id
-    done = watched(copy, "tune", "--experiment", "tiny", "--fresh", "true")
+    done = watched(
+        copy, *["tune", "--experiment", "tiny", "--fresh", "true", ";", "tune", "--experiment", "tiny"]
+    )
     assert done.returncode == 0, done.stderr
-    again = copy.runs("tags.`hubmap.stage` = 'tune'")[0]
+    last, again = copy.runs("tags.`hubmap.stage` = 'tune'")[:2]
     assert again.info.run_id != first
     assert "hubmap.reuses" not in again.data.tags
-    done = watched(copy, "tune", "--experiment", "tiny")
-    assert copy.runs("tags.`hubmap.stage` = 'tune'")[0].data.tags["hubmap.reuses"] == again.info.run_id
+    assert last.data.tags["hubmap.reuses"] == again.info.run_id
 
 
 def test_a_stray_raw_file_trains_nothing(copy: Copy, chain: Chain) -> None:
