@@ -37,6 +37,7 @@ lint: environment ## ruff, mypy, import rules, dependency files in step
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_dependencies.py
+	$(BIN)/python scripts/check_stages.py
 
 # Cheap first, so that a slip is known within the minute; each part stops the rest.
 test: ## the environment if needed, then every test but the long ones

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.spec import StageInputs, digest_of, encode_config
+from hubmap_ml.spec import StageInputs, encode_config
 from hubmap_ml.stages import inputs
 from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
@@ -38,7 +38,7 @@ def fit_and_record(
 
     session, values = at.session, wanted.values
     config = inputs.training_config(session, wanted, member)
-    _say_dropped_precision(at, member, wanted)
+    notes = _dropped_precision(at, member, wanted)
     data = prepared.data
     train, valid = data.images.rows_of(values["train"]), data.images.rows_of(values["valid"])
     at.recorder.data(encode_config(config), "member_config.json")
@@ -72,8 +72,8 @@ def fit_and_record(
         fit_data(data, train, valid, workers=session.workers, device=session.device),
         at.recorder,
     )
-    for note in result.notes:
-        at.run.tag({"hubmap.note": note})
+    if notes or result.notes:
+        at.run.tag({"hubmap.note": "; ".join([*notes, *result.notes])})
     for name, folder in (("best", result.best), ("last", result.last)):
         for file in ("weights.safetensors", "config.json"):  # a finished training has nothing to resume
             at.recorder.artifact(folder / file, f"checkpoints/{name}")
@@ -102,22 +102,22 @@ def fit_data(
     )
 
 
-def _say_dropped_precision(at: Running, member: str, wanted: StageInputs) -> None:
-    """Say once, and keep, that a member asked for half precision and does not get it here."""
+def _dropped_precision(at: Running, member: str, wanted: StageInputs) -> list[str]:
+    """Say once that a member asked for half precision and does not get it here; return the note to keep."""
     from hubmap_ml.training.mmdet.trainer import FP16_DROPPED
 
     asked = at.session.member_config(member, wanted.stage)
     if asked is not None and asked.get("fp16") is not None and wanted.values["precision"] == "single":
         log.warning(FP16_DROPPED)
-        at.run.tag({"hubmap.note": FP16_DROPPED})
+        return [FP16_DROPPED]
+    return []
 
 
 def log_images(run: StageRun, data: PreparedData, rows: NDArray[np.int64], name: str, context: str) -> None:
     """Log a set of images as a dataset input with its digest."""
-    digest = digest_of({"data": data.digest, "images": [str(name) for name in data.images.ids[rows]]})
     run.dataset(
         f"{name}/{context}",
-        digest,
+        data.digest_of(rows),
         context=context,
         source=f"prepared data {data.digest[:12]}",
         profile=json.dumps({"images": len(rows)}),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
 from hubmap_ml.metrics import evaluate
+from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import LEAK_TAG
 from hubmap_ml.stages import inputs, upstream
 from hubmap_ml.stages.candidates import merge_views
@@ -61,9 +62,6 @@ def run(
 
 def work(session: Session, member: str, fold: int) -> Outcome:
     """Write candidates of the held-out and of the test images; log leaks, what the caps cost and the plain score."""
-    from hubmap_ml.inference import open_network
-    from hubmap_ml.postprocess import apply_steps, parse_steps
-
     experiment = session.experiment
     with running(session, "predict", member=member, fold=fold) as at:
         check_fold(session, member, fold)
@@ -71,6 +69,10 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         wanted = inputs.predict(session, member, fold, prepared.data)
         if done := at.reuse(wanted):
             return done
+        from hubmap_ml.inference import (
+            open_network,
+        )  # torch comes with it: seconds that a reused run is spared
+
         trained = upstream.finetuned(session, member, fold, prepared)
         values, scoring = wanted.values, wanted.values["scoring"]
         at.run.identify(wanted, upstream_runs=[prepared.run.run_id, trained.run_id])

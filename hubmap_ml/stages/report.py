@@ -1,5 +1,6 @@
 """`report`: one page with the final table, the chain and overlays, made of what the other stages kept."""
 
+import contextlib
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -205,9 +206,11 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Memb
         return None
     runs: list[FoundRun] = []
     for fold in session.experiment.folds_of(member):
-        start = upstream.pretrained(session, member, fold, prepared)
-        runs += [start] if start else []
-        runs.append(upstream.finetuned(session, member, fold, prepared))
+        with contextlib.suppress(InputError):  # a training may be gone while what was made of it is there
+            start = upstream.pretrained(session, member, fold, prepared)
+            runs += [start] if start else []
+        with contextlib.suppress(InputError):
+            runs.append(upstream.finetuned(session, member, fold, prepared))
     badge = ""
     try:
         alias = by_alias(open_store(), promote.model_name(session, member), PROMOTED)
