@@ -3,7 +3,7 @@
 from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
 from hubmap_ml.spec.errors import InputError
-from hubmap_ml.spec.experiment import Experiment, Member, load_experiment
+from hubmap_ml.spec.experiment import Experiment, Member, experiment_from_data, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
@@ -22,6 +22,7 @@ __all__ = [
     "decode_config",
     "digest_of",
     "encode_config",
+    "experiment_from_data",
     "load_config_file",
     "load_experiment",
     "merge_configs",

@@ -301,16 +301,35 @@ def load_experiment(
         raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
     if not isinstance(document, dict):
         raise InputError(f"{path}: an experiment is a mapping of keys such as name, data and members")
-    data = document.get("data")
-    if raw and isinstance(data, dict):
-        data["raw"] = raw
-        data.pop("synthetic", None)
     variables = os.environ if environment is None else environment
-    try:
-        experiment = Experiment.model_validate(_expand(document, path, variables))
-    except ValidationError as error:
-        raise InputError(f"{path}: {_first_problem(error)}") from None
+    document = _with_raw(document, raw) if raw else document
+    experiment = experiment_from_data(_expand(document, path, variables), str(path))
     return experiment.model_copy(update={"folder": path.resolve().parent})
+
+
+def experiment_from_data(document: Mapping[str, Any], where: str, *, raw: str | None = None) -> Experiment:
+    """Check an experiment that is data already, such as the ``experiment.json`` of a run.
+
+    Args:
+        document: the file's content, variables filled in.
+        where: how to name it in an error.
+        raw: folder of raw files, in place of ``data.raw``.
+
+    Raises:
+        InputError: an unknown key or a bad value, named with what is allowed.
+    """
+    try:
+        return Experiment.model_validate(_with_raw(document, raw) if raw else dict(document))
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first_problem(error)}") from None
+
+
+def _with_raw(document: Mapping[str, Any], raw: str) -> dict[str, Any]:
+    data = document.get("data")
+    if not isinstance(data, Mapping):
+        return dict(document)
+    rest = {key: value for key, value in data.items() if key != "synthetic"}
+    return {**document, "data": {**rest, "raw": raw}}
 
 
 def _expand(value: Any, path: Path, variables: Mapping[str, str]) -> Any:
