@@ -7,16 +7,19 @@ from hubmap_ml.metrics.open_images import (
     average_precision,
     precision_recall,
 )
+from hubmap_ml.metrics.paired_gain import PairedGain, paired_gain
 from hubmap_ml.metrics.scores import METRICS, Score, evaluate, headline
 
 __all__ = [
     "METRICS",
     "AveragePrecision",
+    "PairedGain",
     "Score",
     "area_under",
     "average_precision",
     "coco_segm",
     "evaluate",
     "headline",
+    "paired_gain",
     "precision_recall",
 ]

@@ -1,5 +1,6 @@
 """What everyone agrees on: the experiment file, identity, configurations as data, errors, the recorder."""
 
+from hubmap_ml.spec.config_changes import Change, config_changes
 from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
 from hubmap_ml.spec.errors import InputError
@@ -11,6 +12,7 @@ from hubmap_ml.spec.recorder import NullRecorder, Recorder
 
 __all__ = [
     "STAGE_VERSION",
+    "Change",
     "Experiment",
     "InputError",
     "Member",
@@ -19,6 +21,7 @@ __all__ = [
     "StageInputs",
     "apply_overrides",
     "check_member_config",
+    "config_changes",
     "decode_config",
     "digest_of",
     "encode_config",

@@ -185,6 +185,19 @@ class Ensemble(Part):
     trials: int = Field(default=30, ge=1)
 
 
+class Keep(Part):
+    """What a finished training leaves in the store; a checkpoint that a member goes on with must be among it."""
+
+    checkpoints: tuple[Literal["best", "last"], ...] = ("best", "last")
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _distinct(cls, checkpoints: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(checkpoints)) != len(checkpoints):
+            raise ValueError("a checkpoint is named twice")
+        return checkpoints
+
+
 class Experiment(Part):
     """A whole experiment.yaml.
 
@@ -209,6 +222,7 @@ class Experiment(Part):
     tune: Tune = Tune()
     promote: Promote = Promote()
     ensemble: Ensemble = Ensemble()
+    keep: Keep = Keep()
     min_ensemble_test_score: float | None = Field(default=None, ge=0, le=1)
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -231,6 +245,11 @@ class Experiment(Part):
                 if stage is not None and stage.pool not in self.data.pools:
                     raise ValueError(
                         f"members.{name}: pool {stage.pool!r} is none of {', '.join(self.data.pools)}"
+                    )
+                if stage is not None and stage.checkpoint not in self.keep.checkpoints:
+                    raise ValueError(
+                        f"members.{name} goes on with checkpoint {stage.checkpoint!r}, which keep.checkpoints "
+                        f"{list(self.keep.checkpoints)} does not keep"
                     )
             if member.finetune.pool != self.data.folds.pool:
                 raise ValueError(
@@ -373,6 +392,7 @@ def _allowed(place: tuple[int | str, ...]) -> list[str]:
         "space": Space,
         "promote": Promote,
         "ensemble": Ensemble,
+        "keep": Keep,
     }
     for step, key in enumerate(place):
         part = Member if step == 1 and place[0] == "members" else members.get(str(key), part)

@@ -117,7 +117,11 @@ def scoring(experiment: Experiment) -> dict[str, Any]:
 
 def _training(session: Session, member: str, stage: str, pool: str) -> dict[str, Any]:
     experiment = session.experiment
+    kept = sorted(experiment.keep.checkpoints)
+    # A run that kept both serves every later wish; one that kept less is another result.
+    less = {} if kept == ["best", "last"] else {"checkpoints": kept}
     return {
+        **less,
         "categories": list(experiment.data.types),
         "pool": experiment.data.pools[pool],
         "config": session.member_config(member, stage),

@@ -5,7 +5,6 @@ started from are the very runs that it started from. The data at hand must be th
 versions of what computes are said, not refused. On the CPU nothing may differ.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -14,14 +13,12 @@ from typing import Any
 from hubmap_ml.spec import STAGE_VERSION, InputError, decode_config, parse_overrides
 from hubmap_ml.stages import finetune, predict, prepare, pretrain, tune, upstream
 from hubmap_ml.stages.outcome_differences import Difference, differences
+from hubmap_ml.stages.record import chain_of, document, fold_of, original
 from hubmap_ml.stages.session import TRAINED, Outcome, Session, place_of, recorded_session
 from hubmap_ml.tracking import (
     COMMIT,
-    FOLD,
     MEMBER,
-    REUSES,
     STAGE,
-    UPSTREAM,
     FoundRun,
     get_run,
     open_store,
@@ -85,7 +82,7 @@ def run(run_id: str, *, raw: str = "", workers: int = -1, device: str = "auto") 
         InputError: no such run, one that cannot be repeated from its record, or data that are not the recorded ones.
     """
     client = open_store()
-    recorded = _original(run_named(client, run_id))
+    recorded = original(run_named(client, run_id))
     stage = recorded.tags.get(STAGE, "")
     if stage not in WORK:
         raise InputError(
@@ -100,7 +97,7 @@ def run(run_id: str, *, raw: str = "", workers: int = -1, device: str = "auto") 
     if stage == "prepare":
         upstream.check_raw(recorded, *prepare.raw_folder(session))
     member = recorded.tags.get(MEMBER, "")
-    outcome = WORK[stage](session, member, _fold_of(recorded))
+    outcome = WORK[stage](session, member, fold_of(recorded) or 0)
     repeated = get_run(client, outcome.run_id)
     found, compared, warnings = differences(stage, recorded, repeated)
     result = Reproduction(
@@ -121,19 +118,18 @@ def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: 
     """Return the session that a run was called with, from its record and those of the runs that it came from."""
     places: dict[str, str] = {}
     configs: dict[str, Any] = {}
-    for run_ in _chain_of(recorded):
+    for run_ in chain_of(recorded):
         stage, member = run_.tags.get(STAGE, ""), run_.tags.get(MEMBER)
-        fold = int(run_.tags[FOLD]) if FOLD in run_.tags else None
-        places[place_of(stage, member, fold)] = run_.run_id
+        places[place_of(stage, member, fold_of(run_))] = run_.run_id
         if stage in TRAINED:
-            configs[f"{member}.{stage}"] = decode_config(_json(run_, "member_config.json"))
-    places.pop(place_of(recorded.tags[STAGE], recorded.tags.get(MEMBER), _fold_tag(recorded)), None)
+            configs[f"{member}.{stage}"] = decode_config(_kept(run_, "member_config.json"))
+    places.pop(place_of(recorded.tags[STAGE], recorded.tags.get(MEMBER), fold_of(recorded)), None)
     try:
         overrides = parse_overrides(recorded.params.get("set", ""))
     except InputError:  # kept as a parameter for people; the configurations hold them already
         overrides = {}
     return recorded_session(
-        _json(recorded, "experiment.json"),
+        _kept(recorded, "experiment.json"),
         configs,
         reproduces=recorded.run_id,
         recorded=places,
@@ -144,42 +140,11 @@ def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: 
     )
 
 
-def _chain_of(recorded: FoundRun) -> list[FoundRun]:
-    """Return a run and all that it came from."""
-    found: dict[str, FoundRun] = {}
-    waiting = [recorded.run_id]
-    while waiting:
-        run_id = waiting.pop()
-        if run_id in found:
-            continue
-        found[run_id] = run_ = _original(get_run(recorded.client, run_id))
-        waiting += [name for name in run_.tags.get(UPSTREAM, "").split(",") if name]
-    return list(found.values())
-
-
-def _original(run_: FoundRun) -> FoundRun:
-    """Return the run that did the work, for one that stands for an earlier one."""
-    while run_.tags.get(REUSES):
-        run_ = get_run(run_.client, run_.tags[REUSES])
-    return run_
-
-
-def _fold_tag(run_: FoundRun) -> int | None:
-    return int(run_.tags[FOLD]) if FOLD in run_.tags else None
-
-
-def _fold_of(run_: FoundRun) -> int:
-    """Return the fold to call a stage with; a stage 1 whose pool holds no image of any fold has none."""
-    return _fold_tag(run_) or 0
-
-
-def _json(run_: FoundRun, name: str) -> Any:
+def _kept(run_: FoundRun, name: str) -> Any:
     try:
-        return json.loads(run_.artifact(name).read_text())
-    except (InputError, OSError, ValueError) as error:
-        raise InputError(
-            f"run {run_.run_id[:12]} cannot be repeated from its record: {name} cannot be read ({error})"
-        ) from None
+        return document(run_, name)
+    except InputError as error:
+        raise InputError(f"run {run_.run_id[:12]} cannot be repeated from its record: {error}") from None
 
 
 def _around(recorded: FoundRun, repeated: FoundRun) -> list[str]:
@@ -193,11 +158,11 @@ def _around(recorded: FoundRun, repeated: FoundRun) -> list[str]:
             said.append(
                 f"the {name} code had uncommitted changes (uncommitted.diff of run {run_.run_id[:12]})"
             )
-    version = _json(recorded, "stage_inputs.json").get("version")
+    version = _kept(recorded, "stage_inputs.json").get("version")
     stage = recorded.tags[STAGE]
     if version != STAGE_VERSION[stage]:
         said.append(f"{stage} was at version {version} and is now at {STAGE_VERSION[stage]}")
-    before, after = (_json(run_, "environment.json") for run_ in (recorded, repeated))
+    before, after = (_kept(run_, "environment.json") for run_ in (recorded, repeated))
     for name in sorted(before["packages"].keys() | after["packages"].keys()):
         a, b = before["packages"].get(name, "none"), after["packages"].get(name, "none")
         if a != b:

@@ -24,6 +24,7 @@ from hubmap_ml.tracking.registry import (
     register_folder,
     versions,
 )
+from hubmap_ml.tracking.retention import Removable, removable, remove
 from hubmap_ml.tracking.runs import (
     DATA_DIGEST,
     FOLD,
@@ -64,6 +65,7 @@ __all__ = [
     "Lineage",
     "MlflowRecorder",
     "Node",
+    "Removable",
     "StageRun",
     "Version",
     "by_alias",
@@ -82,6 +84,8 @@ __all__ = [
     "open_store",
     "point_alias",
     "register_folder",
+    "removable",
+    "remove",
     "resolved_spec",
     "run_named",
     "search",

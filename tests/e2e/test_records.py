@@ -70,3 +70,33 @@ def test_other_data_at_hand_are_refused(chain: Chain) -> None:
     done = call(chain.folder, "hubmap-ml", "reproduce", run_id(chain, "tune"), "--raw", str(other))
     assert done.returncode == 2
     assert "are not those that run" in done.stderr
+
+
+def test_two_runs_differ_by_what_they_were_told_and_by_their_scores(chain: Chain) -> None:
+    ensemble, tuned = chain.run_of("ensemble"), run_id(chain, "tune")
+    done = call(chain.folder, "hubmap-ml", "diff", tuned, ensemble.info.run_id, "--json")  # type: ignore[attr-defined]
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    changes = {item["path"]: item for item in found["changes"]["stage_inputs.json"]}
+    assert (changes["stage"]["before"], changes["stage"]["after"]) == ("tune", "ensemble")
+    assert changes["values.ensemble"]["kind"] == "added"
+    assert "experiment.json" not in found["changes"]
+    gain, tune = found["gain"], chain.client.get_run(tuned)
+    assert gain["before"] == pytest.approx(tune.data.metrics["score/cross_fitted"], abs=1e-9)
+    assert gain["after"] == pytest.approx(ensemble.data.metrics["score/tuned"], abs=1e-9)  # type: ignore[attr-defined]
+    assert gain["low"] <= gain["gain"] <= gain["high"]
+    assert gain["n_images"] == 8
+
+
+def test_nothing_of_a_finished_chain_is_removed_but_repetitions(chain: Chain) -> None:
+    listed = call(chain.folder, "hubmap-ml", "gc", "--json")
+    assert listed.returncode == 0, listed.stderr
+    items = json.loads(listed.stdout)["items"]
+    repeated = {item["run_id"] for item in items}
+    for name in repeated:
+        assert "hubmap.reproduces" in chain.client.get_run(name).data.tags
+    assert call(chain.folder, "hubmap-ml", "gc", "--delete").returncode == 0
+    assert json.loads(call(chain.folder, "hubmap-ml", "gc", "--json").stdout)["items"] == []
+    champion = "import mlflow; mlflow.pyfunc.load_model('models:/tiny.ensemble@champion')"
+    done = call(chain.folder, "python", "-c", champion)
+    assert done.returncode == 0, done.stderr
