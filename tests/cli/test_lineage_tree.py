@@ -7,8 +7,9 @@ from hubmap_ml.tracking import Lineage, Node
 
 
 def test_what_was_shown_above_is_named_again_in_one_line() -> None:
+    ties = (("a" * 32, "registered by"), ("p" * 32, "thresholds"))
     nodes = [
-        Node("models:/x/1", "version", "models:/x/1", {"headline": "0.25"}, (("a" * 32, "registered by"), ("p" * 32, "thresholds"))),
+        Node("models:/x/1", "version", "models:/x/1", {"headline": "0.25"}, ties),
         Node("a" * 32, "run", "ensemble", {"commit": "c" * 40, "code_dirty": "true"}, (("p" * 32, "from"),)),
         Node("p" * 32, "run", "prepare", {"status": "FAILED"}, (("d" * 64, "reads"), ("gone", "from"))),
         Node("d" * 64, "raw data", "raw data dddd", {"data_digest": "d" * 64}),
