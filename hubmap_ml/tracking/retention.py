@@ -50,7 +50,7 @@ def removable(client: MlflowClient) -> list[Removable]:
     runs = {status: _of_status(client, status) for status in (*ENDED, *LIVE)}
     live = [run for status in LIVE for run in runs[status]]
     needed = needed_runs(client, runs["FINISHED"], live)
-    finished_keys = {run.key for run in runs["FINISHED"] if run.key}
+    finished_keys = {_place(run) for run in runs["FINISHED"] if run.key}
     found: list[Removable] = []
     for status in ENDED:
         for run in runs[status]:
@@ -66,7 +66,7 @@ def removable(client: MlflowClient) -> list[Removable]:
         if path.name not in ended:
             continue  # it runs, or belongs to another store
         status, run = ended[path.name]
-        resumable = status != "FINISHED" and run.key and run.key not in finished_keys
+        resumable = status != "FINISHED" and run.key and _place(run) not in finished_keys
         size = sum(_size_of(part) for part in _parts(path))
         if size and not (resumable and "hubmap.resumed_by" not in run.tags):
             why = "the store holds it" if status == "FINISHED" else _why(run, status, finished_keys)
@@ -87,7 +87,7 @@ def needed_runs(
     newest: dict[tuple[str, str], str] = {}
     for run in finished:
         if run.key:
-            newest.setdefault((run.tags.get(EXPERIMENT, ""), run.key), run.run_id)
+            newest.setdefault(_place(run), run.run_id)
     roots = [*newest.values(), *(run.run_id for run in live)]
     sources: set[str] = set()
     token: str | None = None
@@ -117,11 +117,16 @@ def _of_status(client: MlflowClient, status: str) -> list[FoundRun]:
     return search(f"tags.`{STAGE}` LIKE '%' and attributes.status = '{status}'", client=client, limit=50_000)
 
 
-def _why(run: FoundRun, status: str, finished_keys: set[str]) -> str:
+def _place(run: FoundRun) -> tuple[str, str]:
+    """Return what stages look a run up by: its experiment and its key."""
+    return run.tags.get(EXPERIMENT, ""), run.key
+
+
+def _why(run: FoundRun, status: str, finished_keys: set[tuple[str, str]]) -> str:
     if REPRODUCES in run.tags:
         return f"it repeats run {run.tags[REPRODUCES][:12]}"
-    if run.key in finished_keys:
-        return "a newer run has its key"
+    if _place(run) in finished_keys:
+        return "a finished run has its key" if status != "FINISHED" else "a newer run has its key"
     return f"the run is {status}"
 
 

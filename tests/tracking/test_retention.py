@@ -118,3 +118,9 @@ def test_folders_of_unknown_runs_are_left_alone(store: MlflowClient, runs: Path)
     (runs / ("a" * 32) / "checkpoints").mkdir(parents=True)
     (runs / ("a" * 32) / "checkpoints" / "file").write_text("x")
     assert removable(store) == []
+
+
+def test_another_experiments_run_of_the_same_key_does_not_stand_in(store: MlflowClient, runs: Path) -> None:
+    run(store, runs, "finetune", "f", experiment="other")
+    stopped = run(store, runs, "finetune", "f", status="KILLED")
+    assert stopped not in of("run folder", removable(store))
