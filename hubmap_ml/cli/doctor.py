@@ -28,6 +28,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import psutil
 
+from hubmap_ml.spec.credentials import without_credentials
+
 Status = Literal["ok", "warning", "problem"]
 
 STANDIN_MARKER = "stand-in of hubmap_ml"
@@ -271,16 +273,6 @@ def check_memory() -> Check:
     if available < 4 * GIGABYTE:
         return Check("memory", "warning", found, "training a detector takes 2.5 to 7 GB")
     return Check("memory", "ok", found)
-
-
-def without_credentials(uri: str) -> str:
-    """Return an address without its user, password and query."""
-    parts = urlsplit(uri)
-    return (
-        urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-        if parts.netloc
-        else uri
-    )
 
 
 def schema_head() -> str | None:

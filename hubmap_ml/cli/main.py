@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hubmap_ml.cli import records
+
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
 
@@ -352,6 +354,9 @@ def ui(
     from hubmap_ml.tracking import serve_ui
 
     serve_ui(port, open_browser=open_browser)
+
+
+records.register(app)
 
 
 def _chain(**parameters: Any) -> None:

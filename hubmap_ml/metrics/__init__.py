@@ -8,12 +8,14 @@ from hubmap_ml.metrics.open_images import (
     average_precision,
     precision_recall,
 )
+from hubmap_ml.metrics.paired_gain import PairedGain, paired_gain
 from hubmap_ml.metrics.scores import METRICS, Score, evaluate, headline
 
 __all__ = [
     "METRICS",
     "AveragePrecision",
     "DsbScore",
+    "PairedGain",
     "Score",
     "area_under",
     "average_precision",
@@ -21,5 +23,6 @@ __all__ = [
     "dsb_map",
     "evaluate",
     "headline",
+    "paired_gain",
     "precision_recall",
 ]

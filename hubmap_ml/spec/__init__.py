@@ -1,9 +1,10 @@
 """What everyone agrees on: the experiment file, identity, configurations as data, errors, the recorder."""
 
+from hubmap_ml.spec.config_changes import Change, config_changes
 from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
 from hubmap_ml.spec.errors import InputError
-from hubmap_ml.spec.experiment import Experiment, Member, load_experiment
+from hubmap_ml.spec.experiment import Experiment, Member, experiment_from_data, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
 from hubmap_ml.spec.member_config import check as check_member_config
@@ -13,6 +14,7 @@ from hubmap_ml.spec.recorder import NullRecorder, Recorder
 __all__ = [
     "LEAK_TAG",
     "STAGE_VERSION",
+    "Change",
     "Experiment",
     "InputError",
     "LeakLevel",
@@ -22,9 +24,11 @@ __all__ = [
     "StageInputs",
     "apply_overrides",
     "check_member_config",
+    "config_changes",
     "decode_config",
     "digest_of",
     "encode_config",
+    "experiment_from_data",
     "load_config_file",
     "load_experiment",
     "merge_configs",

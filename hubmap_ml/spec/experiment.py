@@ -222,6 +222,19 @@ class Ensemble(Part):
     trials: int = Field(default=30, ge=1)
 
 
+class Keep(Part):
+    """What a finished training leaves in the store; a checkpoint that a member goes on with must be among it."""
+
+    checkpoints: tuple[Literal["best", "last"], ...] = ("best", "last")
+
+    @field_validator("checkpoints")
+    @classmethod
+    def _distinct(cls, checkpoints: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(checkpoints)) != len(checkpoints):
+            raise ValueError("a checkpoint is named twice")
+        return checkpoints
+
+
 class Experiment(Part):
     """A whole experiment.yaml.
 
@@ -246,6 +259,7 @@ class Experiment(Part):
     tune: Tune = Tune()
     promote: Promote = Promote()
     ensemble: Ensemble = Ensemble()
+    keep: Keep = Keep()
     min_ensemble_test_score: float | None = Field(default=None, ge=0, le=1)
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -268,6 +282,11 @@ class Experiment(Part):
                 if stage is not None and stage.pool not in self.data.pools:
                     raise ValueError(
                         f"members.{name}: pool {stage.pool!r} is none of {', '.join(self.data.pools)}"
+                    )
+                if stage is not None and stage.checkpoint not in self.keep.checkpoints:
+                    raise ValueError(
+                        f"members.{name} goes on with checkpoint {stage.checkpoint!r}, which keep.checkpoints "
+                        f"{list(self.keep.checkpoints)} does not keep"
                     )
             if member.finetune.pool != self.data.folds.pool:
                 raise ValueError(
@@ -338,16 +357,35 @@ def load_experiment(
         raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
     if not isinstance(document, dict):
         raise InputError(f"{path}: an experiment is a mapping of keys such as name, data and members")
-    data = document.get("data")
-    if raw and isinstance(data, dict):
-        data["raw"] = raw
-        data.pop("synthetic", None)
     variables = os.environ if environment is None else environment
-    try:
-        experiment = Experiment.model_validate(_expand(document, path, variables))
-    except ValidationError as error:
-        raise InputError(f"{path}: {_first_problem(error)}") from None
+    document = _with_raw(document, raw) if raw else document
+    experiment = experiment_from_data(_expand(document, path, variables), str(path))
     return experiment.model_copy(update={"folder": path.resolve().parent})
+
+
+def experiment_from_data(document: Mapping[str, Any], where: str, *, raw: str | None = None) -> Experiment:
+    """Check an experiment that is data already, such as the ``experiment.json`` of a run.
+
+    Args:
+        document: the file's content, variables filled in.
+        where: how to name it in an error.
+        raw: folder of raw files, in place of ``data.raw``.
+
+    Raises:
+        InputError: an unknown key or a bad value, named with what is allowed.
+    """
+    try:
+        return Experiment.model_validate(_with_raw(document, raw) if raw else dict(document))
+    except ValidationError as error:
+        raise InputError(f"{where}: {_first_problem(error)}") from None
+
+
+def _with_raw(document: Mapping[str, Any], raw: str) -> dict[str, Any]:
+    data = document.get("data")
+    if not isinstance(data, Mapping):
+        return dict(document)
+    rest = {key: value for key, value in data.items() if key != "synthetic"}
+    return {**document, "data": {**rest, "raw": raw}}
 
 
 def _expand(value: Any, path: Path, variables: Mapping[str, str]) -> Any:
@@ -391,6 +429,7 @@ def _allowed(place: tuple[int | str, ...]) -> list[str]:
         "space": Space,
         "promote": Promote,
         "ensemble": Ensemble,
+        "keep": Keep,
     }
     for step, key in enumerate(place):
         part = Member if step == 1 and place[0] == "members" else members.get(str(key), part)

@@ -75,6 +75,8 @@ def fit_and_record(
     if notes or result.notes:
         at.run.tag({"hubmap.note": "; ".join([*notes, *result.notes])})
     for name, folder in (("best", result.best), ("last", result.last)):
+        if name not in session.experiment.keep.checkpoints:
+            continue
         for file in ("weights.safetensors", "config.json"):  # a finished training has nothing to resume
             at.recorder.artifact(folder / file, f"checkpoints/{name}")
     last, best = result.headline[-1], result.headline[result.best_epoch - 1]

@@ -195,7 +195,11 @@ def _training(
     assert config is not None
     if config.get("fp16") is not None and not precision.on_gpu(session.device):
         config = {key: value for key, value in config.items() if key != "fp16"}
+    kept = sorted(experiment.keep.checkpoints)
+    # A run that kept both serves every later wish; one that kept less is another result.
+    less = {} if kept == ["best", "last"] else {"checkpoints": kept}
     values = {
+        **less,
         "categories": list(experiment.data.types),
         "config": initial_weights.by_content(config),
         "precision": "single" if config.get("fp16") is None else "half",

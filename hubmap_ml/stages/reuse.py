@@ -21,12 +21,12 @@ def finished(session: Session, wanted: StageInputs, name: str, check: Check | No
     """Return what the finished run with this key reported; None where there is none, or everything is to be done anew.
 
     Args:
-        session: with ``fresh``, nothing is reused.
+        session: with ``fresh``, or where a recorded run is repeated, nothing is reused.
         wanted: the inputs.
         name: how the step is called here.
         check: see `Check`.
     """
-    if session.fresh:
+    if session.fresh or session.reproduces:
         return None
     found = find_run(session.experiment.name, wanted.key)
     if found is None:

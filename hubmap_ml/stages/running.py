@@ -10,7 +10,7 @@ from typing import Any
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import reuse
 from hubmap_ml.stages.session import Outcome, Session
-from hubmap_ml.tracking import StageRun, memory, resolved_spec, stage_run, work_folder
+from hubmap_ml.tracking import REPRODUCES, StageRun, memory, resolved_spec, stage_run, work_folder
 
 
 class Running:
@@ -80,6 +80,8 @@ def running(
         tags["hubmap.member"] = member
     if fold is not None:
         tags["hubmap.fold"] = fold
+    if session.reproduces:
+        tags[REPRODUCES] = session.reproduces
     with stage_run(
         experiment=session.experiment.name, stage=stage, name=name, parent=session.parent, tags=tags
     ) as run:

@@ -1,5 +1,6 @@
 """What a stage is called with: the experiment, and the settings that must not change a result."""
 
+import copy
 import dataclasses
 import os
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from hubmap_ml.spec import (
     InputError,
     apply_overrides,
     check_member_config,
+    experiment_from_data,
     load_config_file,
     load_experiment,
     parse_overrides,
@@ -36,6 +38,10 @@ class Session:
         parent: MLflow run to nest in; empty for a run of its own.
         fresh: do the work again though a finished run with the same key exists.
         words: the experiment, raw folder and changes as they were given, for commands that a message names.
+        configs: members' configurations as data, by ``MEMBER.STAGE``, overrides applied; None reads them from the
+            experiment's files.
+        recorded: runs that stand for an upstream stage whatever its key is today, by `place_of`.
+        reproduces: run that this call repeats; its own run is then never found in place of that one.
     """
 
     experiment: Experiment
@@ -46,6 +52,9 @@ class Session:
     parent: str = ""
     fresh: bool = False
     words: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    configs: Mapping[str, Mapping[str, Any]] | None = None
+    recorded: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reproduces: str = ""
 
     def nested_in(self, run_id: str) -> "Session":
         """Return the same session with its runs nested in another run."""
@@ -60,6 +69,8 @@ class Session:
         part = getattr(self.experiment.members[member], stage)
         if part is None:
             return None
+        if self.configs is not None:
+            return self._recorded_config(member, stage)
         path = self.experiment.folder / part.config
         config = load_config_file(path)
         check_member_config(config, str(path))
@@ -78,6 +89,17 @@ class Session:
             for stage in TRAINED:
                 self.member_config(member, stage)
 
+    def _recorded_config(self, member: str, stage: str) -> dict[str, Any]:
+        name = f"{member}.{stage}"
+        assert self.configs is not None
+        if name not in self.configs:
+            raise InputError(
+                f"the record holds no configuration of {name}: it cannot be run from the record alone"
+            )
+        config = copy.deepcopy(dict(self.configs[name]))
+        check_member_config(config, f"recorded configuration of {name}")
+        return config
+
     def _changes_for(self, member: str, stage: str) -> dict[str, Any]:
         """Return the overrides meant for a member's stage: those without a prefix, or prefixed with its names."""
         chosen = {}
@@ -89,6 +111,11 @@ class Session:
                 continue
             chosen[plus + ".".join(keys)] = value
         return chosen
+
+
+def place_of(stage: str, member: str | None = None, fold: int | None = None) -> str:
+    """Name a stage's place in the chain, as in ``Session.recorded``: stage, member, fold."""
+    return "/".join((stage, member or "", "" if fold is None else str(fold)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,12 +162,61 @@ def open_session(
         workers: processes for loading; -1 chooses by the number of cores.
         fresh: do the work again though a finished run with the same key exists.
     """
+    checked_device(device)
+    loaded = load_experiment(find_experiment(experiment), raw=raw or None)
+    words = {"experiment": experiment, "raw": raw, "set": set}
+    workers = chosen_workers(workers)
+    return Session(loaded, parse_overrides(set), workers, device, with_upstream, parent, fresh, words)
+
+
+def recorded_session(
+    document: Mapping[str, Any],
+    configs: Mapping[str, Mapping[str, Any]],
+    *,
+    reproduces: str,
+    recorded: Mapping[str, str],
+    overrides: Mapping[str, Any] | None = None,
+    raw: str = "",
+    workers: int = -1,
+    device: str = "auto",
+) -> Session:
+    """Build the session of a run from what the run recorded, without the experiment's files.
+
+    Args:
+        document: the resolved experiment, as kept in ``experiment.json``.
+        configs: see `Session`.
+        reproduces: the run's id.
+        recorded: see `Session`.
+        overrides: changes that are in ``configs`` already, to be recorded again.
+        raw: folder of raw files in place of the recorded one.
+
+    Raises:
+        InputError: the document is no experiment of this version.
+    """
+    where = f"experiment.json of run {reproduces}"
+    experiment = experiment_from_data(document, where, raw=raw or None)
+    return Session(
+        experiment,
+        dict(overrides or {}),
+        chosen_workers(workers),
+        checked_device(device),
+        words={"experiment": experiment.name, "raw": raw},
+        configs=configs,
+        recorded=recorded,
+        reproduces=reproduces,
+    )
+
+
+def checked_device(device: str) -> str:
+    """Return a device's name, if it is one."""
     if device not in ("auto", "cpu") and not device.startswith("cuda"):
         raise InputError(f"device {device!r} is none of auto, cpu, cuda, cuda:N")
-    loaded = load_experiment(find_experiment(experiment), raw=raw or None)
-    chosen = workers if workers >= 0 else max(0, min(4, (os.cpu_count() or 1) - 1))
-    words = {"experiment": experiment, "raw": raw, "set": set}
-    return Session(loaded, parse_overrides(set), chosen, device, with_upstream, parent, fresh, words)
+    return device
+
+
+def chosen_workers(workers: int) -> int:
+    """Return the number of loading processes; -1 chooses by the number of cores."""
+    return workers if workers >= 0 else max(0, min(4, (os.cpu_count() or 1) - 1))
 
 
 def find_experiment(experiment: str) -> Path:

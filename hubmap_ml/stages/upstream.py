@@ -14,8 +14,8 @@ from hubmap_ml.data import PreparedData, open_prepared
 from hubmap_ml.instances import Annotations, read_coco
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import inputs, splits
-from hubmap_ml.stages.session import Outcome, Session
-from hubmap_ml.tracking import FoundRun, find_run
+from hubmap_ml.stages.session import Outcome, Session, place_of
+from hubmap_ml.tracking import DATA_DIGEST, FoundRun, find_run, get_run, open_store
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,9 @@ def prepared(session: Session) -> Prepared:
 
     raw, raw_digest = prepare.raw_folder(session)
     wanted = inputs.prepare(session, raw_digest)
-    found = find_run(session.experiment.name, wanted.key)
+    found = _recorded(session, "prepare") or find_run(session.experiment.name, wanted.key)
+    if session.recorded and found is not None:
+        check_raw(found, raw, raw_digest)
     if found is None:
         log.info("no prepared data yet: running prepare first")
         prepare.work(session)
@@ -47,6 +49,23 @@ def prepared(session: Session) -> Prepared:
         if found is None:
             raise RuntimeError("prepare finished, and its run cannot be found by its key")
     return Prepared(found, opened(found, raw))
+
+
+def check_raw(prepared_by: FoundRun, raw: Path, raw_digest: str) -> None:
+    """Refuse raw data that are not those which a recorded `prepare` read."""
+    recorded = prepared_by.tags.get(DATA_DIGEST, "")
+    if recorded != raw_digest[:64]:
+        raise InputError(
+            f"the raw data in {raw} (digest {raw_digest[:12]}) are not those that run {prepared_by.run_id[:12]} read "
+            f"(digest {recorded[:12] or 'unknown'}); pass --raw with the folder that holds them"
+        )
+
+
+def _recorded(
+    session: Session, stage: str, member: str | None = None, fold: int | None = None
+) -> FoundRun | None:
+    run_id = session.recorded.get(place_of(stage, member, fold))
+    return None if run_id is None else get_run(open_store(), run_id)
 
 
 def opened(run: FoundRun, raw: Path) -> PreparedData:
@@ -62,7 +81,7 @@ def required(
     Raises:
         InputError: there is none and the session does not allow to make it; with the command to type.
     """
-    found = find_run(session.experiment.name, wanted.key)
+    found = _recorded(session, wanted.stage, member, fold) or find_run(session.experiment.name, wanted.key)
     if found is None and session.with_upstream:
         log.info("%s of %s is missing: running it first", wanted.stage, member)
         make()
@@ -108,7 +127,7 @@ def finetuned(session: Session, member: str, fold: int, at: Prepared) -> FoundRu
     from hubmap_ml.stages import finetune
 
     wanted = inputs.finetune(session, member, fold, at.data)
-    found = find_run(session.experiment.name, wanted.key)
+    found = _recorded(session, "finetune", member, fold) or find_run(session.experiment.name, wanted.key)
     if found is not None:
         return found
     pretrained(session, member, fold, at)  # where both are missing, the first of them is the one to name
@@ -122,7 +141,7 @@ def predicted(session: Session, member: str, fold: int, at: Prepared) -> FoundRu
     from hubmap_ml.stages import predict
 
     wanted = inputs.predict(session, member, fold, at.data)
-    found = find_run(session.experiment.name, wanted.key)
+    found = _recorded(session, "predict", member, fold) or find_run(session.experiment.name, wanted.key)
     if found is not None:
         return found
     finetuned(session, member, fold, at)
@@ -141,7 +160,7 @@ def tuned(session: Session, member: str, at: Prepared) -> FoundRun:
     from hubmap_ml.stages import tune
 
     wanted = inputs.tune(session, member, at.data)
-    found = find_run(session.experiment.name, wanted.key)
+    found = _recorded(session, "tune", member) or find_run(session.experiment.name, wanted.key)
     if found is not None:
         return found
     predictions_of(session, member, at)

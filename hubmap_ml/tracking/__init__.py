@@ -1,6 +1,16 @@
 """All of MLflow that the platform uses: runs, their identity, artifacts, the recorder, the registry."""
 
 from hubmap_ml.tracking import memory
+from hubmap_ml.tracking.lineage import (
+    COMMIT,
+    REUSES,
+    UPSTREAM,
+    Lineage,
+    Node,
+    lineage_from,
+    lineage_of,
+    run_named,
+)
 from hubmap_ml.tracking.recorder import MlflowRecorder
 from hubmap_ml.tracking.registry import (
     CHAMPION,
@@ -14,9 +24,13 @@ from hubmap_ml.tracking.registry import (
     register_folder,
     versions,
 )
+from hubmap_ml.tracking.retention import Removable, removable, remove
 from hubmap_ml.tracking.runs import (
+    DATA_DIGEST,
     FOLD,
     MEMBER,
+    REPRODUCES,
+    STAGE,
     FoundRun,
     StageRun,
     end_children,
@@ -39,11 +53,20 @@ from hubmap_ml.tracking.ui import serve_ui
 
 __all__ = [
     "CHAMPION",
+    "COMMIT",
+    "DATA_DIGEST",
     "FOLD",
     "MEMBER",
     "PROMOTED",
+    "REPRODUCES",
+    "REUSES",
+    "STAGE",
+    "UPSTREAM",
     "FoundRun",
+    "Lineage",
     "MlflowRecorder",
+    "Node",
+    "Removable",
     "StageRun",
     "Version",
     "by_alias",
@@ -56,12 +79,17 @@ __all__ = [
     "folder_of",
     "follow",
     "get_run",
+    "lineage_from",
+    "lineage_of",
     "local_artifact",
     "memory",
     "open_store",
     "point_alias",
     "register_folder",
+    "removable",
+    "remove",
     "resolved_spec",
+    "run_named",
     "search",
     "serve_ui",
     "stage_run",

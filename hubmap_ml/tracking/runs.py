@@ -32,6 +32,10 @@ STAGE = "hubmap.stage"
 KEY = "hubmap.stage_key"
 REUSES = "hubmap.reuses"
 UPSTREAM = "hubmap.upstream_runs"
+REPEATED_KEY = "hubmap.repeated_key"
+"""The stage key of a run that repeats another one: later stages go on finding the run that was repeated."""
+REPRODUCES = "hubmap.reproduces"
+DATA_DIGEST = "hubmap.data_digest"
 MEMBER = "hubmap.member"
 FOLD = "hubmap.fold"
 HEADLINE = "headline"
@@ -70,12 +74,13 @@ class StageRun:
         self.key = ""
         self.verdict = ""
         self.headline: float | None = None
+        self.repeats = False
         self.recorder = MlflowRecorder(client, run_id, work_folder() / "runs" / run_id)
 
     def identify(self, inputs: StageInputs, *, upstream_runs: Sequence[str] = ()) -> None:
         """Say what the result depends on: the key under which later stages find this run."""
         self.key = inputs.key
-        self.tag({KEY: self.key, "hubmap.data_digest": inputs.data_digest[:64]})
+        self.tag({REPEATED_KEY if self.repeats else KEY: self.key, DATA_DIGEST: inputs.data_digest[:64]})
         if upstream_runs:
             self.tag({UPSTREAM: ",".join(upstream_runs)})
         self.recorder.data({**dataclasses.asdict(inputs), "key": self.key}, "stage_inputs.json")
@@ -154,6 +159,7 @@ def stage_run(
         run_id = created.info.run_id
         all_tags |= {"mlflow.source.name": "hubmap-ml", "mlflow.source.type": "LOCAL"}
     run = StageRun(client, run_id, experiment, stage)
+    run.repeats = REPRODUCES in all_tags
     memory.reset_peak()
     started = time.monotonic()
     try:

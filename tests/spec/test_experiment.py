@@ -135,3 +135,17 @@ def test_the_experiments_of_the_project_are_valid(name: str) -> None:
     for member in experiment.members.values():
         for stage in (member.pretrain, member.finetune):
             assert stage is None or (experiment.folder / stage.config).is_file()
+
+
+def test_a_checkpoint_that_is_gone_on_with_must_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VESSELS_RAW", "/data")
+    kept = load_experiment(write(tmp_path, changed("keep", {"checkpoints": ["last", "best"]})))
+    assert kept.keep.checkpoints == ("last", "best")
+    with pytest.raises(InputError, match="goes on with checkpoint 'last', which keep.checkpoints"):
+        load_experiment(write(tmp_path, changed("keep", {"checkpoints": ["best"]})))
+    with pytest.raises(InputError, match="named twice"):
+        load_experiment(write(tmp_path, changed("keep", {"checkpoints": ["last", "last"]})))
+    with pytest.raises(InputError, match=r"unknown key 'keep\.predictions'; allowed here: checkpoints"):
+        load_experiment(write(tmp_path, changed("keep", {"predictions": True})))

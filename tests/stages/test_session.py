@@ -1,9 +1,10 @@
+import json
 from pathlib import Path
 
 import pytest
 
 from hubmap_ml.spec import InputError
-from hubmap_ml.stages.session import find_experiment, open_session
+from hubmap_ml.stages.session import find_experiment, open_session, place_of, recorded_session
 
 
 def test_an_experiment_is_found_by_name_folder_and_file() -> None:
@@ -81,3 +82,45 @@ def test_the_command_to_type_carries_what_was_given() -> None:
         in said
     )
     assert "-P member=maskrcnn -P fold=1" in said
+
+
+def test_a_session_made_of_a_record_reads_no_file_of_the_experiment() -> None:
+    session = open_session(experiment="tiny", set="optimizer.lr=0.125")
+    config = session.member_config("maskrcnn", "finetune")
+    assert config is not None
+    document = json.loads(json.dumps(session.experiment.model_dump(mode="json")))
+    record = recorded_session(
+        document,
+        {"maskrcnn.finetune": config},
+        reproduces="a",
+        recorded={place_of("prepare"): "b"},
+        device="cpu",
+        workers=0,
+    )
+    assert record.experiment == session.experiment.model_copy(update={"folder": Path()})
+    assert record.member_config("maskrcnn", "finetune") == config
+    assert (record.reproduces, record.device, record.workers) == ("a", "cpu", 0)
+    with pytest.raises(InputError, match=r"no configuration of maskrcnn\.pretrain"):
+        record.member_config("maskrcnn", "pretrain")
+
+
+def test_a_recorded_configuration_is_checked_and_never_changed_in_place() -> None:
+    session = open_session(experiment="tiny")
+    config = session.member_config("maskrcnn", "finetune")
+    assert config is not None
+    document = session.experiment.model_dump(mode="json")
+    configs = {"maskrcnn.finetune": config, "maskrcnn.pretrain": {**config, "load_from": "x"}}
+    record = recorded_session(document, configs, reproduces="a", recorded={}, raw="elsewhere")
+    assert (record.experiment.data.raw, record.experiment.data.synthetic) == ("elsewhere", None)
+    taken = record.member_config("maskrcnn", "finetune")
+    assert taken is not None
+    taken["optimizer"]["lr"] = "changed"
+    assert record.member_config("maskrcnn", "finetune") == config
+    with pytest.raises(InputError, match=r"recorded configuration of maskrcnn\.pretrain: 'load_from'"):
+        record.member_config("maskrcnn", "pretrain")
+
+
+def test_a_record_of_another_version_is_refused_by_its_key() -> None:
+    document = open_session(experiment="tiny").experiment.model_dump(mode="json") | {"later": 1}
+    with pytest.raises(InputError, match=r"experiment\.json of run a: unknown key 'later'"):
+        recorded_session(document, {}, reproduces="a", recorded={})

@@ -87,3 +87,12 @@ def test_a_waiting_run_is_failed_when_nothing_could_start(
     fail_waiting_run("no such experiment")
     ended = store.get_run(waiting)
     assert (ended.info.status, ended.data.tags["mlflow.note.content"]) == ("FAILED", "no such experiment")
+
+
+def test_a_repetition_is_not_found_in_place_of_what_it_repeats(store: MlflowClient) -> None:
+    first = finished()
+    again = finished(tags={"hubmap.reproduces": first})  # type: ignore[arg-type]
+    found = find_run("demo", INPUTS.key)
+    assert found is not None
+    assert found.run_id == first
+    assert store.get_run(again).data.tags["hubmap.repeated_key"] == INPUTS.key

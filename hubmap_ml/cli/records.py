@@ -1,0 +1,117 @@
+"""Commands that look at what runs left behind: lineage, diff, reproduce, gc."""
+
+import json
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (lineage, diff, reproduce, gc):
+        app.command()(command)
+
+
+def lineage(
+    target: Annotated[
+        str, typer.Argument(help="Run id (or its beginning), models:/NAME@ALIAS or models:/NAME/N.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a run or version came from. Example: hubmap-ml lineage models:/demo.ensemble@champion"""
+    from hubmap_ml.cli.lineage_tree import print_tree
+    from hubmap_ml.tracking import lineage_of, open_store
+
+    found = lineage_of(open_store(), target)
+    if as_json:
+        typer.echo(json.dumps(found.to_data()))
+    else:
+        print_tree(found)
+
+
+def diff(
+    before: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
+    after: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what two runs were told differently, and the gain of the second. Example: hubmap-ml diff 3f2a 91bc"""
+    from hubmap_ml.stages import diff as command
+
+    found = command.run(before, after)
+    if as_json:
+        typer.echo(json.dumps(found.to_data()))
+        return
+    for name, changes in found.changes.items():
+        typer.echo(name)
+        for item in changes:
+            sides = {"added": f"+ {item.after!r}", "removed": f"- {item.before!r}"}
+            typer.echo(f"  {item.path}: {sides.get(item.kind, f'{item.before!r} -> {item.after!r}')}")
+    if not found.changes:
+        typer.echo("told the same")
+    for word in found.words:
+        typer.echo(word)
+    gain = found.gain
+    if gain is not None:
+        interval = "no interval for this metric"
+        if gain.low is not None:
+            interval = f"95 % from {gain.low:+.4f} to {gain.high:+.4f}, paired bootstrap over images"
+        scores = f"{gain.metric} {gain.before:.4f} -> {gain.after:.4f}, {gain.gain:+.4f}"
+        typer.echo(f"{scores} on {gain.n_images} images ({interval})")
+
+
+def reproduce(
+    run_id: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
+    raw: Annotated[str, typer.Option("--raw", help="Folder of raw files, where they have moved.")] = "",
+    workers: Annotated[str, typer.Option("--workers", help="Processes that load data.")] = "-1",
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run a stage again from its record alone; exit code 1 if anything differs. Example: hubmap-ml reproduce 3f2a"""
+    from hubmap_ml.cli.main import _whole
+    from hubmap_ml.stages import reproduce as command
+
+    result = command.run(run_id, raw=raw, workers=_whole(workers, "workers"), device=device)
+    if as_json:
+        typer.echo(json.dumps(result.to_data()))
+    else:
+        for warning in result.warnings:
+            typer.echo(f"note: {warning}")
+        for item in result.differences:
+            typer.echo(f"{item.what}: recorded {item.recorded}, repeated {item.repeated}")
+        verdict = "identical" if result.identical else f"{len(result.differences)} differences"
+        typer.echo(
+            f"{result.stage} of run {result.recorded[:12]}, repeated as {result.repeated[:12]}: {verdict} "
+            f"({', '.join(result.compared)})"
+        )
+    if not result.identical:
+        raise typer.Exit(1)
+
+
+def gc(
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove what is listed; without it nothing is.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List checkpoints and run folders that nothing needs, and remove them with --delete. Example: hubmap-ml gc"""
+    from dataclasses import asdict
+
+    from hubmap_ml.tracking import open_store, removable, remove
+
+    client = open_store()
+    found = removable(client)
+    if delete:
+        for item in found:
+            remove(client, item)
+    size = sum(item.size for item in found)
+    if as_json:
+        typer.echo(json.dumps({"deleted": delete, "size": size, "items": [asdict(item) for item in found]}))
+        return
+    for item in found:
+        typer.echo(
+            f"{item.size / 1e6:9.1f} MB  {item.kind} of {item.title} {item.run_id[:12]} ({item.why}): {item.place}"
+        )
+    verdict = "removed" if delete else "could go (hubmap-ml gc --delete removes it)"
+    typer.echo(f"{size / 1e6:9.1f} MB {verdict}" if found else "nothing that is not needed")
