@@ -93,6 +93,12 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "data.folds.by": ("dataset", both("finetune") | DATA_LINE),
     "data.folds.seed": (43, both("finetune") | DATA_LINE),
     "data.folds.pool": ("clean", DATA_LINE),
+    "data.folds.groups": ("slide", DATA_LINE),
+    "data.folds.block": (512, DATA_LINE),
+    "data.folds.buffer": (64, DATA_LINE),
+    "data.folds.always_train": ({"source_wsi": 1}, both("finetune") | DATA_LINE),
+    "data.options": ({"bad_images": "bad.csv"}, {"prepare", "report"}),
+    "keep.checkpoints": (("last",), both("pretrain")),
     "members.a.kind": ("other", set()),
     "members.a.trainer": ("other", of("a", since="pretrain")),
     "members.a.pretrain.config": (f"{MEMBERS}/maskrcnn_stage2.py", of("a", since="pretrain")),
@@ -127,6 +133,9 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
 }
 ACTS_THROUGH_BYTES = ("data.synthetic",)
 """Generated tissue is identified by the files that it consists of."""
+
+CHANGED_WHOLE = ("data.options",)
+"""What a reader's options hold depends on the format; every one of them acts through `prepare` alone."""
 
 NOT_READ_BY_THE_DATA = ("data.format", "data.raw", "data.folds.method")
 """Values that the table makes up, and that no raw file could be read with."""
@@ -178,7 +187,10 @@ def prepared(session: Session, folder: Path) -> PreparedData:
     split = data.folds
     rows = select_pool(converted.images, data.pools[split.pool], annotations=converted.annotations)
     folds = assign_folds(
-        converted.images, rows=rows, method=split.method, n=split.n, by=split.by, seed=split.seed
+        converted.images,
+        rows=rows,
+        annotations=converted.annotations,
+        **split.model_dump(exclude={"pool", "buffer"}),
     )
     return write_prepared(folder, converted, folds, raw=raw)
 
@@ -233,7 +245,7 @@ def fields(model: type[BaseModel], path: str = "") -> set[str]:
         inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
         if name == "members":
             found |= fields(Member, "members.a.")
-        elif inner is not None and here not in ACTS_THROUGH_BYTES:
+        elif inner is not None and here not in (*ACTS_THROUGH_BYTES, *CHANGED_WHOLE):
             found |= fields(inner, f"{here}.")
         else:
             found.add(here)
