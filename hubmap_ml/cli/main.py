@@ -5,8 +5,10 @@ Heavy imports stand inside functions: ``--help`` answers in under a second. Bad 
 """
 
 import logging
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -56,18 +58,21 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     if debug:  # allowed anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
-    from hubmap_ml.spec.errors import InputError
+    from hubmap_ml.spec.errors import DoneElsewhere, InputError
 
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: save, end the run, leave
     try:
         app()
+    except DoneElsewhere as done:
+        typer.echo(str(done))
     except InputError as error:
         _fail_waiting_run(str(error))
         if debug:
             raise
         print(f"hubmap-ml: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("hubmap-ml: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"hubmap-ml: {str(error) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         _fail_waiting_run(f"{type(error).__name__}: {error}")
@@ -316,6 +321,10 @@ def ui(
     from hubmap_ml.tracking import serve_ui
 
     serve_ui(port, open_browser=open_browser)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _chain(**parameters: Any) -> None:

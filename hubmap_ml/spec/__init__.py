@@ -2,7 +2,7 @@
 
 from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
-from hubmap_ml.spec.errors import InputError
+from hubmap_ml.spec.errors import DoneElsewhere, InputError, Interrupted
 from hubmap_ml.spec.experiment import Experiment, Member, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.member_config import check as check_member_config
@@ -11,8 +11,10 @@ from hubmap_ml.spec.recorder import NullRecorder, Recorder
 
 __all__ = [
     "STAGE_VERSION",
+    "DoneElsewhere",
     "Experiment",
     "InputError",
+    "Interrupted",
     "Member",
     "NullRecorder",
     "Recorder",

@@ -10,7 +10,7 @@ from hubmap_ml.spec import encode_config
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
 from hubmap_ml.stages.upstream import Prepared
-from hubmap_ml.tracking import FoundRun, StageRun
+from hubmap_ml.tracking import FoundRun, StageRun, forget, interrupted, link
 
 
 def fit_and_record(
@@ -52,6 +52,10 @@ def fit_and_record(
     if start is not None:
         assert declared.pretrain is not None
         weights = start.artifact(f"checkpoints/{declared.pretrain.checkpoint}")
+    earlier = interrupted(at.run.client, experiment.name, at.run.key, own=at.run.run_id)
+    if earlier is not None:
+        link(at.run.client, earlier[0], at.run.run_id)
+        at.recorder.progress(f"going on from run {earlier[0].run_id}")
     fit = open_trainer(declared.trainer)
     result = fit(
         FitInputs(
@@ -70,7 +74,9 @@ def fit_and_record(
             device=session.device,
         ),
         at.recorder,
+        None if earlier is None else earlier[1],
     )
+    forget(at.run.client, experiment.name, at.run.key, own=at.run.run_id)
     for note in result.notes:
         at.run.tag({"hubmap.note": note})
     for name, folder in (("best", result.best), ("last", result.last)):

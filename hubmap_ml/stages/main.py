@@ -24,7 +24,7 @@ from hubmap_ml.stages import (
     tune,
     upstream,
 )
-from hubmap_ml.stages.running import running
+from hubmap_ml.stages.running import once, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.worker import TorchWorker
 from hubmap_ml.tracking import end_children
@@ -65,10 +65,10 @@ class _Steps:
     done: list[Outcome] = field(default_factory=list)
 
     def here(self, function: Callable[..., Outcome], *arguments: Any) -> Outcome:
-        return self._keep(function(*arguments))
+        return self._keep(once(function, *arguments))
 
     def in_worker(self, function: Callable[..., Outcome], *arguments: Any) -> Outcome:
-        return self._keep(self.worker.call(function, *arguments))
+        return self._keep(self.worker.call(once, function, *arguments))
 
     def _keep(self, outcome: Outcome) -> Outcome:
         self.done.append(outcome)

@@ -2,13 +2,13 @@
 
 import errno
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import DoneElsewhere, InputError
 from hubmap_ml.stages.session import Outcome, Session
-from hubmap_ml.tracking import StageRun, memory, resolved_spec, stage_run, work_folder
+from hubmap_ml.tracking import StageRun, get_run, memory, open_store, resolved_spec, stage_run, work_folder
 
 
 class Running:
@@ -79,3 +79,22 @@ def running(
             raise InputError(
                 f"no free disk while running {name} ({where}): free some and run it again"
             ) from error
+
+
+def once(function: Callable[..., Outcome], *arguments: Any) -> Outcome:
+    """Run a stage; where another process did the same meanwhile, return its outcome."""
+    started = time.monotonic()
+    try:
+        return function(*arguments)
+    except DoneElsewhere as done:
+        run = get_run(open_store(), done.run_id)
+        return Outcome(
+            stage=run.tags.get("hubmap.stage", ""),
+            name=run.tags.get("mlflow.runName", ""),
+            run_id=done.run_id,
+            key=run.key,
+            verdict=str(done),
+            seconds=time.monotonic() - started,
+            peak_mib=memory.peak_mib(),
+            headline=done.headline,
+        )

@@ -8,6 +8,7 @@ import dataclasses
 import logging
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData, open_prepared
 from hubmap_ml.instances import Annotations, read_coco
-from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
 from hubmap_ml.stages import inputs
 from hubmap_ml.stages.session import Outcome, Session
 from hubmap_ml.tracking import FoundRun, find_run
@@ -45,7 +46,8 @@ def prepared(session: Session) -> Prepared:
     found = find_run(session.experiment.name, wanted.key)
     if found is None:
         log.info("no prepared data yet: running prepare first")
-        prepare.work(session)
+        with suppress(DoneElsewhere):
+            prepare.work(session)
         found = find_run(session.experiment.name, wanted.key)
         if found is None:
             raise RuntimeError("prepare finished, and its run cannot be found by its key")
@@ -68,7 +70,8 @@ def required(
     found = find_run(session.experiment.name, wanted.key)
     if found is None and session.with_upstream:
         log.info("%s of %s is missing: running it first", wanted.stage, member)
-        make()
+        with suppress(DoneElsewhere):
+            make()
         found = find_run(session.experiment.name, wanted.key)
     if found is None:
         raise InputError(missing(session, wanted.stage, member, fold))

@@ -14,6 +14,7 @@ from hubmap_ml.tracking.registry import (
     register_folder,
     versions,
 )
+from hubmap_ml.tracking.resuming import forget, interrupted, link
 from hubmap_ml.tracking.runs import (
     FOLD,
     MEMBER,
@@ -53,7 +54,10 @@ __all__ = [
     "fail_waiting_run",
     "find_run",
     "folder_of",
+    "forget",
     "get_run",
+    "interrupted",
+    "link",
     "local_artifact",
     "memory",
     "open_store",

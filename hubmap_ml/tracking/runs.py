@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunTag
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
 from hubmap_ml.tracking import code_state, memory
+from hubmap_ml.tracking.claims import CHOOSING, CLAIM, claim
+from hubmap_ml.tracking.heartbeat import HEARTBEAT, own_heartbeat
 from hubmap_ml.tracking.recorder import MlflowRecorder
 from hubmap_ml.tracking.store import experiment_id, local_artifact, open_store, work_folder
+from hubmap_ml.tracking.sweeping import sweep
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,7 @@ FOLD = "hubmap.fold"
 HEADLINE = "headline"
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
+REUSES = "hubmap.reuses"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,30 +72,35 @@ class StageRun:
         self.key = ""
         self.verdict = ""
         self.headline: float | None = None
-        self.recorder = MlflowRecorder(client, run_id, work_folder() / "runs" / run_id)
+        self.recorder = MlflowRecorder(client, run_id, work_folder() / "runs" / run_id, beat=self._beat)
 
     def identify(self, inputs: StageInputs, *, upstream_runs: Sequence[str] = ()) -> None:
-        """Say what the result depends on: the key under which later stages find this run."""
+        """Say what the result depends on: the key under which later stages find this run.
+
+        Where a live run works on the same key already, this waits for its end.
+
+        Raises:
+            DoneElsewhere: it was waited for and finished; there is nothing left to do.
+        """
         self.key = inputs.key
-        self.tag({KEY: self.key, "hubmap.data_digest": inputs.data_digest[:64]})
+        self.tag({KEY: self.key, "hubmap.data_digest": inputs.data_digest[:64], CLAIM: CHOOSING})
+        if claim(self.client, self.run_id, experiment=self.experiment, key=self.key):
+            done = find_run(self.experiment, self.key, client=self.client)
+            if done is not None:
+                note = done.tags.get(NOTE, "").partition("\n")[0]
+                raise DoneElsewhere(done.run_id, note, done.metrics.get(HEADLINE))
         if upstream_runs:
             self.tag({"hubmap.upstream_runs": ",".join(upstream_runs)})
         self.recorder.data({**dataclasses.asdict(inputs), "key": self.key}, "stage_inputs.json")
 
     def tag(self, tags: Mapping[str, object]) -> None:
-        """Set tags."""
-        self.client.log_batch(
-            self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()], synchronous=True
-        )
+        """Set tags; they wait on disk where the store does not answer."""
+        self.recorder.tags(tags)
 
     def dataset(self, name: str, digest: str, *, context: str, source: str, profile: str = "{}") -> None:
         """Log a set of images as a dataset input; ``context`` says what for (training, validation, test)."""
-        entity = Dataset(
-            name=name, digest=digest[:36], source_type="hubmap_ml", source=source, profile=profile
-        )
-        self.client.log_inputs(
-            self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
-        )
+        kept = {"name": name, "digest": digest[:36], "source_type": "hubmap_ml", "source": source}
+        self.recorder.ask({"kind": "dataset", "context": context, "dataset": {**kept, "profile": profile}})
 
     def say(self, verdict: str, headline: float | None = None) -> None:
         """Set the verdict, the first line of the run's note, and the headline metric."""
@@ -102,7 +111,11 @@ class StageRun:
 
     def found(self) -> FoundRun:
         """Return this run as later stages will find it."""
+        self.recorder.drain()
         return get_run(self.client, self.run_id)
+
+    def _beat(self) -> None:
+        self.client.set_tag(self.run_id, HEARTBEAT, own_heartbeat().to_tag())
 
 
 @contextmanager
@@ -119,10 +132,12 @@ def stage_run(
         tags: further tags (member, fold).
     """
     client = open_store()
+    _sweep(client)
     waiting = "" if parent else os.environ.pop("MLFLOW_RUN_ID", "")
     all_tags = {
         EXPERIMENT: experiment,
         STAGE: stage,
+        HEARTBEAT: own_heartbeat().to_tag(),
         **{key: str(value) for key, value in (tags or {}).items()},
     }
     if waiting:
@@ -131,26 +146,33 @@ def stage_run(
     else:
         if parent:
             all_tags[PARENT] = parent
-        created = client.create_run(experiment_id(client, experiment), run_name=name)
-        run_id = created.info.run_id
         all_tags |= {"mlflow.source.name": "hubmap-ml", "mlflow.source.type": "LOCAL"}
+        # With its heartbeat from the first moment: a run without one looks as if nobody worked on it.
+        created = client.create_run(experiment_id(client, experiment), run_name=name, tags=all_tags)
+        run_id = created.info.run_id
     run = StageRun(client, run_id, experiment, stage)
     memory.reset_peak()
     started = time.monotonic()
     try:
-        run.tag(all_tags)
+        if waiting:
+            run.tag(all_tags)
         _record_code(run)
         yield run
         run.recorder.metrics(
             {"time/seconds": time.monotonic() - started, "system/peak_memory_mib": memory.peak_mib()}, step=0
         )
-        run.recorder.flush()
-        run.tag({NOTE: run.verdict or f"{name}: finished"})
-        client.set_terminated(run_id, "FINISHED")
+        arrived = run.recorder.end("FINISHED", {NOTE: run.verdict or f"{name}: finished"})
+    except DoneElsewhere as done:
+        if done.headline is not None:
+            run.recorder.metrics({HEADLINE: done.headline}, step=0)
+        run.recorder.end("FINISHED", {NOTE: f"{done.verdict}\nreuses run {done.run_id}", REUSES: done.run_id})
+        raise
     except BaseException as error:
         _fail(run, error)
         raise
-    run.recorder.clear_folder()
+    if arrived:
+        run.recorder.clear_folder()
+        _sweep(client)
 
 
 def fail_waiting_run(message: str) -> None:
@@ -167,13 +189,19 @@ def fail_waiting_run(message: str) -> None:
 
 
 def find_run(experiment: str, key: str, *, client: MlflowClient | None = None) -> FoundRun | None:
-    """Return the newest finished run with a stage key, over all MLflow experiments of the store."""
+    """Return the newest finished run with a stage key, over all MLflow experiments of the store.
+
+    A run that only reuses another's result leads to that one.
+    """
     found = search(
         f"tags.`{EXPERIMENT}` = '{experiment}' and tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'",
         client=client,
         limit=1,
     )
-    return found[0] if found else None
+    if not found:
+        return None
+    reused = found[0].tags.get(REUSES)
+    return get_run(found[0].client, reused) if reused else found[0]
 
 
 def search(condition: str, *, client: MlflowClient | None = None, limit: int = 1000) -> list[FoundRun]:
@@ -217,14 +245,24 @@ def _record_code(run: StageRun) -> None:
 def _fail(run: StageRun, error: BaseException) -> None:
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
     note = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    if interrupted:
+        note = (
+            str(error) if isinstance(error, KeyboardInterrupt) else ""
+        ) or "interrupted; start it again to go on"
     try:
-        run.recorder.flush()
         if not isinstance(error, InputError) and not interrupted:
             run.recorder.data({"traceback": "".join(traceback.format_exception(error))}, "failure.json")
-        run.tag({NOTE: "interrupted" if interrupted else note})
-        run.client.set_terminated(run.run_id, "KILLED" if interrupted else "FAILED")
+        run.recorder.end("KILLED" if interrupted else "FAILED", {NOTE: note})
     except Exception:
         log.warning("the end of run %s could not be recorded", run.run_id, exc_info=True)
+        run.recorder.close()
+
+
+def _sweep(client: MlflowClient) -> None:
+    try:
+        sweep(client)
+    except Exception:  # housekeeping; the stage itself goes on
+        log.warning("runs of processes that are gone could not be ended", exc_info=True)
 
 
 def resolved_spec(run: StageRun, document: Any) -> None:

@@ -31,6 +31,9 @@ def open_store() -> MlflowClient:
         InputError: the store cannot be reached or is half-created.
     """
     quiet_mlflow()
+    # MLflow's own patience is four minutes a call; what is not sent is kept on disk and sent later.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = mlflow.get_tracking_uri()
     try:
         client = MlflowClient(tracking_uri=uri)
@@ -49,6 +52,9 @@ def quiet_mlflow() -> None:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(
+        logging.ERROR
+    )  # each retry; the outcome is said once
 
 
 def without_credentials(text: str) -> str:
@@ -89,7 +95,7 @@ def local_artifact(client: MlflowClient, run_id: str, path: str) -> Path:
 
 def local_copy(uri: str, cache: Path) -> Path:
     """Return what ``uri`` names as a local path: itself if it is one, else a copy at ``cache``."""
-    local = _local_path(uri)
+    local = local_path(uri)
     if local is None:
         if not cache.exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +112,8 @@ def local_copy(uri: str, cache: Path) -> Path:
     return local
 
 
-def _local_path(uri: str) -> Path | None:
+def local_path(uri: str) -> Path | None:
+    """Return the path that an artifact address means on this machine; None for one elsewhere."""
     parts = urlsplit(uri)
     if parts.scheme == "file":
         return Path(unquote(parts.path))
