@@ -14,8 +14,8 @@ from hubmap_ml.spec.config_data import encode_config
 
 STAGE_VERSION: Mapping[str, int] = {
     "prepare": 1,
-    "pretrain": 1,
-    "finetune": 1,
+    "pretrain": 2,
+    "finetune": 2,
     "predict": 1,
     "tune": 1,
     "promote": 1,

@@ -59,6 +59,9 @@ def open_loader(samples: TrainingSamples, order: EpochOrder, *, workers: int) ->
         collate_fn=collate,
         worker_init_fn=_start_worker if workers else None,
         persistent_workers=workers > 0,
+        # Of its own: a loader draws a seed for its workers, whose number must not move the training step's draws
+        # (one draw an epoch without workers, one in all with workers that stay).
+        generator=torch.Generator(),
         # Forked, also where this process was spawned itself: a spawned worker imports everything anew, nine seconds.
         multiprocessing_context="fork" if workers else None,
     )

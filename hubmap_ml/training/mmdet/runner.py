@@ -102,7 +102,7 @@ class EpochRunner(EpochBasedRunner):
         self.call_hook("before_train_epoch")
         before = time.perf_counter()
         for number, batch in enumerate(_said_plainly(loader), skip):
-            if generators is not None:  # now: opening the loader has drawn from torch's
+            if generators is not None:
                 restore_generators(generators)
                 generators = None
             self._inner_iter = number
