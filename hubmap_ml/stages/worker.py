@@ -113,7 +113,7 @@ def _serve(connection: Connection, parent: int, level: int) -> None:
     while True:
         try:
             work = connection.recv()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         if work is None:
             return

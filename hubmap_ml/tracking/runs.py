@@ -165,7 +165,9 @@ def stage_run(
     except DoneElsewhere as done:
         if done.headline is not None:
             run.recorder.metrics({HEADLINE: done.headline}, step=0)
-        run.recorder.end("FINISHED", {NOTE: f"{done.verdict}\nreuses run {done.run_id}", REUSES: done.run_id})
+        note = f"{done.verdict}\nreuses run {done.run_id}"
+        if run.recorder.end("FINISHED", {NOTE: note, REUSES: done.run_id}):
+            run.recorder.clear_folder()
         raise
     except BaseException as error:
         _fail(run, error)

@@ -1,5 +1,6 @@
 """The MLflow store: where it is, that it exists, and artifacts of its runs as local folders."""
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -36,6 +37,7 @@ def open_store() -> MlflowClient:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = mlflow.get_tracking_uri()
     try:
+        _create_whole(uri)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:
@@ -45,6 +47,23 @@ def open_store() -> MlflowClient:
             "see MLFLOW_TRACKING_URI and 'hubmap-ml doctor'"
         ) from error
     return client
+
+
+def _create_whole(uri: str) -> None:
+    """Create a missing sqlite store beside its place and put it there in one step.
+
+    MLflow writes its tables one after the other, and cannot go on where a killed process left half of them.
+    """
+    if not uri.startswith("sqlite:///") or "?" in uri:
+        return
+    place = Path(unquote(uri.removeprefix("sqlite:///")))
+    if place.exists() or not place.parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+        beside = Path(folder) / place.name
+        MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(beside, place)
 
 
 def quiet_mlflow() -> None:

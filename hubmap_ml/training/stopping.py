@@ -3,12 +3,15 @@
 import logging
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
 log = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SAME_REQUEST_S = 1.0
+"""One request may come twice: to the whole process group, and passed on by the parent."""
 
 
 class StopAskedError(Exception):
@@ -23,6 +26,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.asked = False
+        self._heard = 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def give_up(self) -> None:
@@ -49,7 +53,10 @@ class StopRequest:
         self._before.clear()
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        now = time.monotonic()
+        if self.asked and now - self._heard > SAME_REQUEST_S:
             raise KeyboardInterrupt
-        self.asked = True
+        if self.asked:
+            return
+        self.asked, self._heard = True, now
         log.warning("stopping after this iteration; once more stops at once")

@@ -102,7 +102,9 @@ def test_the_same_tiles_are_drawn_after_each_epoch(two_epochs: tuple[FitResult, 
 
 def test_workers_change_no_weight(tiles: tuple[Path, Annotations], tmp_path: Path) -> None:
     results = [
-        fit(inputs(member(2)), data(tiles, valid=None, workers=workers), NullRecorder(tmp_path / str(workers)))
+        fit(
+            inputs(member(2)), data(tiles, valid=None, workers=workers), NullRecorder(tmp_path / str(workers))
+        )
         for workers in (0, 2)
     ]
     assert same(results[0].last, results[1].last)
