@@ -33,12 +33,13 @@ log = logging.getLogger(__name__)
 EXPERIMENT = "hubmap.experiment"
 STAGE = "hubmap.stage"
 KEY = "hubmap.stage_key"
+REUSES = "hubmap.reuses"
+UPSTREAM = "hubmap.upstream_runs"
 MEMBER = "hubmap.member"
 FOLD = "hubmap.fold"
 HEADLINE = "headline"
 NOTE = "mlflow.note.content"
 PARENT = "mlflow.parentRunId"
-REUSES = "hubmap.reuses"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +91,7 @@ class StageRun:
                 note = done.tags.get(NOTE, "").partition("\n")[0]
                 raise DoneElsewhere(done.run_id, note, done.metrics.get(HEADLINE))
         if upstream_runs:
-            self.tag({"hubmap.upstream_runs": ",".join(upstream_runs)})
+            self.tag({UPSTREAM: ",".join(upstream_runs)})
         self.recorder.data({**dataclasses.asdict(inputs), "key": self.key}, "stage_inputs.json")
 
     def tag(self, tags: Mapping[str, object]) -> None:
@@ -165,7 +166,7 @@ def stage_run(
     except DoneElsewhere as done:
         if done.headline is not None:
             run.recorder.metrics({HEADLINE: done.headline}, step=0)
-        note = f"{done.verdict}\nreuses run {done.run_id}"
+        note = f"reused run {done.run_id}: {done.verdict}"
         if run.recorder.end("FINISHED", {NOTE: note, REUSES: done.run_id}):
             run.recorder.clear_folder()
         raise
@@ -193,17 +194,14 @@ def fail_waiting_run(message: str) -> None:
 def find_run(experiment: str, key: str, *, client: MlflowClient | None = None) -> FoundRun | None:
     """Return the newest finished run with a stage key, over all MLflow experiments of the store.
 
-    A run that only reuses another's result leads to that one.
+    A run that stands for another leads to the one that did the work; where that is gone, it counts for nothing.
     """
     found = search(
         f"tags.`{EXPERIMENT}` = '{experiment}' and tags.`{KEY}` = '{key}' and attributes.status = 'FINISHED'",
         client=client,
-        limit=1,
     )
-    if not found:
-        return None
-    reused = found[0].tags.get(REUSES)
-    return get_run(found[0].client, reused) if reused else found[0]
+    real = [run for run in found if REUSES not in run.tags]
+    return real[0] if real else None
 
 
 def search(condition: str, *, client: MlflowClient | None = None, limit: int = 1000) -> list[FoundRun]:
