@@ -74,6 +74,10 @@ def main() -> None:
     except KeyboardInterrupt as error:
         print(f"hubmap-ml: {str(error) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Typer turns an interruption into this, without its words
+            print(f"hubmap-ml: {_words_of_interruption(end)}", file=sys.stderr)
+        raise
     except Exception as error:
         _fail_waiting_run(f"{type(error).__name__}: {error}")
         if debug:
@@ -325,6 +329,14 @@ def ui(
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _words_of_interruption(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) and str(error):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return "interrupted"
 
 
 def _chain(**parameters: Any) -> None:
