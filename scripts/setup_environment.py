@@ -124,6 +124,7 @@ def set_up(environment: Environment, *, force: bool = False) -> None:
         result["cuda_ops"] = check_ops(environment.python)
         _say(f"CUDA ops: {'yes' if result['cuda_ops'] else 'no'}")
         _say(conda_standin.place(environment.folder / "bin", os.environ))
+        create_store(environment.python)
     (environment.folder / STAMP).write_text(json.dumps(result, indent=1))
     _say(f"{name} is ready ({time.monotonic() - begun:.0f} s)")
 
@@ -202,6 +203,26 @@ def check_ops(python: Path) -> bool:
         reason = (ran.stderr.strip().splitlines() or ["no message"])[-1]
         raise SetupError(f"mmcv-full is installed without working ops ({reason}): make setup ARGS=--force")
     return answer[0] != "OPS not available"
+
+
+def create_store(python: Path) -> None:
+    """Create the store that runs of this checkout go to, unless there is one or the user has one elsewhere.
+
+    Before the first run: MLflow cannot repair a store whose creation was killed half-way.
+
+    Raises:
+        SetupError: it cannot be created.
+    """
+    if os.environ.get("MLFLOW_TRACKING_URI") or (ROOT / "mlflow.db").exists():
+        return
+    code = "from hubmap_ml.tracking import open_store; open_store()"
+    ran = subprocess.run(
+        [str(python), "-W", "ignore", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if ran.returncode != 0:
+        reason = (ran.stderr.strip().splitlines() or ["no message"])[-1]
+        raise SetupError(f"the MLflow store {ROOT / 'mlflow.db'} cannot be created ({reason})")
+    _say("created mlflow.db, where runs are kept (MLFLOW_TRACKING_URI names another place)")
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ Heavy imports stand inside functions: ``--help`` answers in under a second. Bad 
 """
 
 import logging
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -62,19 +64,26 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     if debug:  # allowed anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
-    from hubmap_ml.spec.errors import InputError
+    from hubmap_ml.spec.errors import DoneElsewhere, InputError
 
+    signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: save, end the run, leave
     try:
         app()
+    except DoneElsewhere as done:
+        typer.echo(str(done))
     except InputError as error:
         _fail_waiting_run(str(error))
         if debug:
             raise
         print(f"hubmap-ml: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("hubmap-ml: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"hubmap-ml: {str(error) or 'interrupted'}", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as end:
+        if end.code == 130:  # Typer turns an interruption into this, without its words
+            print(f"hubmap-ml: {_words_of_interruption(end)}", file=sys.stderr)
+        raise
     except Exception as error:
         _fail_waiting_run(f"{type(error).__name__}: {error}")
         if debug:
@@ -356,7 +365,16 @@ def ui(
     serve_ui(port, open_browser=open_browser)
 
 
-records.register(app)
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _words_of_interruption(error: BaseException | None) -> str:
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt) and str(error):
+            return str(error)
+        error = error.__cause__ or error.__context__
+    return "interrupted"
 
 
 def _chain(**parameters: Any) -> None:
@@ -400,3 +418,6 @@ def _fail_waiting_run(message: str) -> None:
         from hubmap_ml.tracking import fail_waiting_run
 
         fail_waiting_run(message)
+
+
+records.register(app)

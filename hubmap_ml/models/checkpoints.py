@@ -165,9 +165,22 @@ def _put(partial: Path, folder: Path) -> None:
     """Rename `partial` to `folder`; a folder cannot be replaced in one step, so the old one steps aside
     first.
     """
+    for file in partial.iterdir():
+        _to_disk(file)
+    _to_disk(partial)
     old = _beside(folder, "old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
+    if folder.exists():  # else the old one is all there is, until the next line but one
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
     os.replace(partial, folder)
+    _to_disk(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """Wait until the disk has it: a rename may reach it before what was written, and the machine may stop between."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -3,7 +3,7 @@
 from hubmap_ml.spec.config_changes import Change, config_changes
 from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
-from hubmap_ml.spec.errors import InputError
+from hubmap_ml.spec.errors import DoneElsewhere, InputError, Interrupted
 from hubmap_ml.spec.experiment import Experiment, Member, experiment_from_data, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
@@ -15,8 +15,10 @@ __all__ = [
     "LEAK_TAG",
     "STAGE_VERSION",
     "Change",
+    "DoneElsewhere",
     "Experiment",
     "InputError",
+    "Interrupted",
     "LeakLevel",
     "Member",
     "NullRecorder",

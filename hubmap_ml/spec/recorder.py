@@ -26,11 +26,23 @@ class Recorder(Protocol):
 
     folder: Path
 
+    @property
+    def position(self) -> int:
+        """How much has been kept of metrics so far; a checkpoint remembers it for `continue_from`."""
+
+    def continue_from(self, metrics: Path, position: int) -> None:
+        """Take over another recorder's metrics up to a position of it.
+
+        Args:
+            metrics: its ``metrics.jsonl``.
+            position: where it stood when the checkpoint was written that the work goes on from.
+        """
+
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         """Keep one value of each metric at ``step``; on disk before anything else happens to it."""
 
     def flush(self) -> None:
-        """Send what is pending (called at the end of each epoch)."""
+        """Say that now is a good time to send (the end of an epoch); waits for nothing."""
 
     def params(self, values: Mapping[str, object]) -> None:
         """Keep parameters worth comparing between runs; a key is said once."""
@@ -54,6 +66,15 @@ class NullRecorder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def position(self) -> int:
+        path = self.folder / "metrics.jsonl"
+        return path.stat().st_size if path.exists() else 0
+
+    def continue_from(self, metrics: Path, position: int) -> None:
+        with metrics.open("rb") as kept, (self.folder / "metrics.jsonl").open("ab") as out:
+            out.write(kept.read(position))
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
         with (self.folder / "metrics.jsonl").open("a") as out:

@@ -14,7 +14,7 @@ from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
 from hubmap_ml.stages.upstream import Prepared
-from hubmap_ml.tracking import FoundRun, StageRun
+from hubmap_ml.tracking import FoundRun, StageRun, forget, interrupted, link
 
 if TYPE_CHECKING:
     from hubmap_ml.training import FitData
@@ -59,6 +59,12 @@ def fit_and_record(
     log_images(at.run, data, valid, session.experiment.name, "validation")
     record_training_images(at, wanted.stage, data.images.ids[train], start=start)
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
+    earlier = None
+    if not session.reproduces:
+        earlier = interrupted(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
+    if earlier is not None:
+        link(at.run.client, earlier[0], at.run.run_id)
+        at.recorder.progress(f"going on from run {earlier[0].run_id}")
     fit = open_trainer(values["trainer"])
     result = fit(
         FitInputs(
@@ -71,7 +77,9 @@ def fit_and_record(
         ),
         fit_data(data, train, valid, workers=session.workers, device=session.device),
         at.recorder,
+        None if earlier is None else earlier[1],
     )
+    forget(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
     if notes or result.notes:
         at.run.tag({"hubmap.note": "; ".join([*notes, *result.notes])})
     for name, folder in (("best", result.best), ("last", result.last)):

@@ -27,7 +27,7 @@ from hubmap_ml.stages import (
     tune,
     upstream,
 )
-from hubmap_ml.stages.running import name_of, running
+from hubmap_ml.stages.running import name_of, once, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.worker import TorchWorker
 from hubmap_ml.tracking import end_children
@@ -80,7 +80,7 @@ class _Steps:
     ) -> Outcome:
         """Do a step in this process, unless a finished run with the wanted key stands (see `reuse.Check`)."""
         found = reuse.finished(self.session, wanted, name or wanted.stage, check)
-        return self._keep(found or function(self.session, *arguments))
+        return self._keep(found or once(function, self.session, *arguments))
 
     def in_worker(
         self,
@@ -92,7 +92,7 @@ class _Steps:
     ) -> Outcome:
         """Do a step in the worker, unless a finished run stands; the worker starts with the first that does not."""
         found = reuse.finished(self.session, wanted, name or wanted.stage, check)
-        return self._keep(found or self.worker.call(function, self.session, *arguments))
+        return self._keep(found or self.worker.call(once, function, self.session, *arguments))
 
     def _keep(self, outcome: Outcome) -> Outcome:
         self.done.append(outcome)

@@ -31,16 +31,24 @@ def finished(session: Session, wanted: StageInputs, name: str, check: Check | No
     found = find_run(session.experiment.name, wanted.key)
     if found is None:
         return None
+    outcome = reported(found, wanted.stage, name)
+    if outcome is None:
+        log.info("%s: run %s does not say what it found; working anew", name, found.run_id)
+        return None
+    return outcome if check is None else check(found, outcome)
+
+
+def reported(found: FoundRun, stage: str, name: str) -> Outcome | None:
+    """Return what a finished run reported; None where it kept nothing readable."""
     try:
         said = json.loads(found.artifact(OUTCOME).read_text())
     except (InputError, OSError, ValueError):
-        log.info("%s: run %s does not say what it found; working anew", name, found.run_id)
         return None
-    outcome = Outcome(
-        stage=wanted.stage,
+    return Outcome(
+        stage=stage,
         name=name,
         run_id=found.run_id,
-        key=wanted.key,
+        key=found.key,
         verdict=said["verdict"],
         seconds=0.0,
         peak_mib=0.0,
@@ -48,7 +56,6 @@ def finished(session: Session, wanted: StageInputs, name: str, check: Check | No
         details=said["details"],
         reused=True,
     )
-    return outcome if check is None else check(found, outcome)
 
 
 def to_data(outcome: Outcome) -> dict[str, object]:

@@ -3,14 +3,23 @@
 import dataclasses
 import errno
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
 from hubmap_ml.stages import reuse
 from hubmap_ml.stages.session import Outcome, Session
-from hubmap_ml.tracking import REPRODUCES, StageRun, memory, resolved_spec, stage_run, work_folder
+from hubmap_ml.tracking import (
+    REPRODUCES,
+    StageRun,
+    get_run,
+    memory,
+    open_store,
+    resolved_spec,
+    stage_run,
+    work_folder,
+)
 
 
 class Running:
@@ -103,3 +112,16 @@ def running(
             raise InputError(
                 f"no free disk while running {name} ({where}): free some and run it again"
             ) from error
+
+
+def once(function: Callable[..., Outcome], *arguments: Any) -> Outcome:
+    """Run a stage; where another process did the same meanwhile, return what that one reported."""
+    started = time.monotonic()
+    try:
+        return function(*arguments)
+    except DoneElsewhere as done:
+        run = get_run(open_store(), done.run_id)
+        outcome = reuse.reported(run, run.tags.get("hubmap.stage", ""), run.tags.get("mlflow.runName", ""))
+        if outcome is None:
+            raise
+        return dataclasses.replace(outcome, verdict=str(done), seconds=time.monotonic() - started)

@@ -8,11 +8,12 @@ import dataclasses
 import logging
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from hubmap_ml.data import PreparedData, open_prepared
 from hubmap_ml.instances import Annotations, read_coco
-from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
 from hubmap_ml.stages import inputs, splits
 from hubmap_ml.stages.session import Outcome, Session, place_of
 from hubmap_ml.tracking import DATA_DIGEST, FoundRun, find_run, get_run, open_store
@@ -44,7 +45,8 @@ def prepared(session: Session) -> Prepared:
         check_raw(found, raw, raw_digest)
     if found is None:
         log.info("no prepared data yet: running prepare first")
-        prepare.work(session)
+        with suppress(DoneElsewhere):
+            prepare.work(session)
         found = find_run(session.experiment.name, wanted.key)
         if found is None:
             raise RuntimeError("prepare finished, and its run cannot be found by its key")
@@ -84,7 +86,8 @@ def required(
     found = _recorded(session, wanted.stage, member, fold) or find_run(session.experiment.name, wanted.key)
     if found is None and session.with_upstream:
         log.info("%s of %s is missing: running it first", wanted.stage, member)
-        make()
+        with suppress(DoneElsewhere):
+            make()
         found = find_run(session.experiment.name, wanted.key)
     if found is None:
         raise InputError(missing(session, wanted.stage, member, fold))

@@ -14,12 +14,15 @@ import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, Interrupted
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+LEAVING_S = 60.0
+"""How long a worker may take to finish an iteration and write its checkpoint when all is to stop."""
 
 
 class WorkerError(Exception):
@@ -52,13 +55,14 @@ class TorchWorker:
 
         Raises:
             InputError: as raised by the function.
+            Interrupted: the function was asked to stop and did.
             WorkerError: anything else that went wrong there, the death of the process included.
         """
         if self._process is None:
             self._process = self._start()
         try:
             self._connection.send((function, arguments))
-            kind, value = self._connection.recv()
+            kind, value = self._answer()
         except (EOFError, ConnectionError, OSError):
             self._process.join(10)
             code = self._process.exitcode
@@ -71,7 +75,23 @@ class TorchWorker:
             raise InputError(value)
         if kind == "error":
             raise WorkerError(value)
+        if kind == "interrupted":
+            raise Interrupted(value)
         return value
+
+    def _answer(self) -> tuple[str, Any]:
+        """Wait for the worker; where this process is interrupted meanwhile, let it save its work and leave."""
+        try:
+            answer: tuple[str, Any] = self._connection.recv()
+        except KeyboardInterrupt:
+            assert self._process is not None
+            self._process.terminate()  # SIGTERM: it stops when its state is whole
+            if not self._connection.poll(LEAVING_S):
+                raise
+            answer = self._connection.recv()
+            if answer[0] == "result":
+                raise
+        return answer
 
     def close(self) -> None:
         """End the process, if it was started; it is killed where it does not leave by itself."""
@@ -100,12 +120,13 @@ class TorchWorker:
 def _serve(connection: Connection, parent: int, level: int) -> None:
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
+    signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("hubmap_ml").setLevel(level)
     while True:
         try:
             work = connection.recv()
-        except EOFError:
+        except (EOFError, KeyboardInterrupt):
             return
         if work is None:
             return
@@ -114,9 +135,15 @@ def _serve(connection: Connection, parent: int, level: int) -> None:
             answer = ("result", function(*arguments))
         except InputError as error:
             answer = ("input", str(error))
+        except KeyboardInterrupt as error:
+            answer = ("interrupted", str(error) or "interrupted; start it again to go on")
         except BaseException as error:
             answer = ("error", "".join(traceback.format_exception(error)))
         connection.send(answer)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _die_with_parent(parent: int) -> None:

@@ -24,6 +24,7 @@ from hubmap_ml.tracking.registry import (
     register_folder,
     versions,
 )
+from hubmap_ml.tracking.resuming import forget, interrupted, link
 from hubmap_ml.tracking.retention import Removable, removable, remove
 from hubmap_ml.tracking.runs import (
     DATA_DIGEST,
@@ -78,9 +79,12 @@ __all__ = [
     "find_run",
     "folder_of",
     "follow",
+    "forget",
     "get_run",
+    "interrupted",
     "lineage_from",
     "lineage_of",
+    "link",
     "local_artifact",
     "memory",
     "open_store",

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Run, RunTag
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
 from hubmap_ml.tracking import code_state, memory
+from hubmap_ml.tracking.claims import CHOOSING, CLAIM, claim
+from hubmap_ml.tracking.heartbeat import HEARTBEAT, own_heartbeat
 from hubmap_ml.tracking.recorder import MlflowRecorder
 from hubmap_ml.tracking.store import experiment_id, local_artifact, open_store, work_folder
+from hubmap_ml.tracking.sweeping import sweep
 
 log = logging.getLogger(__name__)
 
@@ -75,14 +78,30 @@ class StageRun:
         self.verdict = ""
         self.headline: float | None = None
         self.repeats = False
-        self.recorder = MlflowRecorder(client, run_id, work_folder() / "runs" / run_id)
+        self.recorder = MlflowRecorder(client, run_id, work_folder() / "runs" / run_id, beat=self._beat)
 
     def identify(self, inputs: StageInputs, *, upstream_runs: Sequence[str] = ()) -> None:
-        """Say what the result depends on: the key under which later stages find this run."""
+        """Say what the result depends on: the key under which later stages find this run.
+
+        Where a live run works on the same key already, this waits for its end.
+
+        Raises:
+            DoneElsewhere: it was waited for and finished; there is nothing left to do.
+        """
+        self._declare(inputs, upstream_runs, {} if self.repeats else {CLAIM: CHOOSING})
+        if not self.repeats and claim(self.client, self.run_id, experiment=self.experiment, key=self.key):
+            done = find_run(self.experiment, self.key, client=self.client)
+            if done is not None:
+                note = done.tags.get(NOTE, "").partition("\n")[0]
+                raise DoneElsewhere(done.run_id, note, done.metrics.get(HEADLINE))
+
+    def _declare(self, inputs: StageInputs, upstream_runs: Sequence[str], more: Mapping[str, str]) -> None:
+        """Keep the inputs and the tags that speak of them."""
         self.key = inputs.key
-        self.tag({REPEATED_KEY if self.repeats else KEY: self.key, DATA_DIGEST: inputs.data_digest[:64]})
+        tags = {REPEATED_KEY if self.repeats else KEY: self.key, DATA_DIGEST: inputs.data_digest[:64], **more}
         if upstream_runs:
-            self.tag({UPSTREAM: ",".join(upstream_runs)})
+            tags[UPSTREAM] = ",".join(upstream_runs)
+        self.tag(tags)
         self.recorder.data({**dataclasses.asdict(inputs), "key": self.key}, "stage_inputs.json")
 
     def stand_in_for(
@@ -97,25 +116,19 @@ class StageRun:
             headline: of the earlier run.
         """
         found = get_run(self.client, real)
-        self.identify(inputs, upstream_runs=list(filter(None, found.tags.get(UPSTREAM, "").split(","))))
-        self.tag({REUSES: real})
+        upstream = list(filter(None, found.tags.get(UPSTREAM, "").split(",")))
+        self._declare(inputs, upstream, {REUSES: real})
         self.recorder.params({"reuses": real})
         self.say(f"reused run {real}: {verdict}", headline)
 
     def tag(self, tags: Mapping[str, object]) -> None:
-        """Set tags."""
-        self.client.log_batch(
-            self.run_id, tags=[RunTag(key, str(value)) for key, value in tags.items()], synchronous=True
-        )
+        """Set tags; they wait on disk where the store does not answer."""
+        self.recorder.tags(tags)
 
     def dataset(self, name: str, digest: str, *, context: str, source: str, profile: str = "{}") -> None:
         """Log a set of images as a dataset input; ``context`` says what for (training, validation, test)."""
-        entity = Dataset(
-            name=name, digest=digest[:36], source_type="hubmap_ml", source=source, profile=profile
-        )
-        self.client.log_inputs(
-            self.run_id, datasets=[DatasetInput(entity, [InputTag("mlflow.data.context", context)])]
-        )
+        kept = {"name": name, "digest": digest[:36], "source_type": "hubmap_ml", "source": source}
+        self.recorder.ask({"kind": "dataset", "context": context, "dataset": {**kept, "profile": profile}})
 
     def say(self, verdict: str, headline: float | None = None) -> None:
         """Set the verdict, the first line of the run's note, and the headline metric."""
@@ -126,7 +139,11 @@ class StageRun:
 
     def found(self) -> FoundRun:
         """Return this run as later stages will find it."""
+        self.recorder.drain()
         return get_run(self.client, self.run_id)
+
+    def _beat(self) -> None:
+        self.client.set_tag(self.run_id, HEARTBEAT, own_heartbeat().to_tag())
 
 
 @contextmanager
@@ -143,10 +160,12 @@ def stage_run(
         tags: further tags (member, fold).
     """
     client = open_store()
+    _sweep(client)
     waiting = "" if parent else os.environ.pop("MLFLOW_RUN_ID", "")
     all_tags = {
         EXPERIMENT: experiment,
         STAGE: stage,
+        HEARTBEAT: own_heartbeat().to_tag(),
         **{key: str(value) for key, value in (tags or {}).items()},
     }
     if waiting:
@@ -155,27 +174,36 @@ def stage_run(
     else:
         if parent:
             all_tags[PARENT] = parent
-        created = client.create_run(experiment_id(client, experiment), run_name=name)
-        run_id = created.info.run_id
         all_tags |= {"mlflow.source.name": "hubmap-ml", "mlflow.source.type": "LOCAL"}
+        # With its heartbeat from the first moment: a run without one looks as if nobody worked on it.
+        created = client.create_run(experiment_id(client, experiment), run_name=name, tags=all_tags)
+        run_id = created.info.run_id
     run = StageRun(client, run_id, experiment, stage)
     run.repeats = REPRODUCES in all_tags
     memory.reset_peak()
     started = time.monotonic()
     try:
-        run.tag(all_tags)
+        if waiting:
+            run.tag(all_tags)
         _record_code(run)
         yield run
         run.recorder.metrics(
             {"time/seconds": time.monotonic() - started, "system/peak_memory_mib": memory.peak_mib()}, step=0
         )
-        run.recorder.flush()
-        run.tag({NOTE: run.verdict or f"{name}: finished"})
-        client.set_terminated(run_id, "FINISHED")
+        arrived = run.recorder.end("FINISHED", {NOTE: run.verdict or f"{name}: finished"})
+    except DoneElsewhere as done:
+        if done.headline is not None:
+            run.recorder.metrics({HEADLINE: done.headline}, step=0)
+        note = f"reused run {done.run_id}: {done.verdict}"
+        if run.recorder.end("FINISHED", {NOTE: note, REUSES: done.run_id}):
+            run.recorder.clear_folder()
+        raise
     except BaseException as error:
         _fail(run, error)
         raise
-    run.recorder.clear_folder()
+    if arrived:
+        run.recorder.clear_folder()
+        _sweep(client)
 
 
 def fail_waiting_run(message: str) -> None:
@@ -250,14 +278,24 @@ def _record_code(run: StageRun) -> None:
 def _fail(run: StageRun, error: BaseException) -> None:
     interrupted = isinstance(error, KeyboardInterrupt | SystemExit)
     note = str(error) if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
+    if interrupted:
+        note = (
+            str(error) if isinstance(error, KeyboardInterrupt) else ""
+        ) or "interrupted; start it again to go on"
     try:
-        run.recorder.flush()
         if not isinstance(error, InputError) and not interrupted:
             run.recorder.data({"traceback": "".join(traceback.format_exception(error))}, "failure.json")
-        run.tag({NOTE: "interrupted" if interrupted else note})
-        run.client.set_terminated(run.run_id, "KILLED" if interrupted else "FAILED")
+        run.recorder.end("KILLED" if interrupted else "FAILED", {NOTE: note})
     except Exception:
         log.warning("the end of run %s could not be recorded", run.run_id, exc_info=True)
+        run.recorder.close()
+
+
+def _sweep(client: MlflowClient) -> None:
+    try:
+        sweep(client)
+    except Exception:  # housekeeping; the stage itself goes on
+        log.warning("runs of processes that are gone could not be ended", exc_info=True)
 
 
 def resolved_spec(run: StageRun, document: Any) -> None:

@@ -1,5 +1,6 @@
 """The MLflow store: where it is, that it exists, and artifacts of its runs as local folders."""
 
+import contextlib
 import logging
 import os
 import tempfile
@@ -31,8 +32,12 @@ def open_store() -> MlflowClient:
         InputError: the store cannot be reached or is half-created.
     """
     quiet_mlflow()
+    # MLflow's own patience is four minutes a call; what is not sent is kept on disk and sent later.
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
     uri = mlflow.get_tracking_uri()
     try:
+        _create_whole(uri)
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
     except Exception as error:
@@ -44,11 +49,31 @@ def open_store() -> MlflowClient:
     return client
 
 
+def _create_whole(uri: str) -> None:
+    """Create a missing sqlite store beside its place and put it there in one step.
+
+    MLflow writes its tables one after the other, and cannot go on where a killed process left half of them.
+    """
+    if not uri.startswith("sqlite:///") or "?" in uri:
+        return
+    place = Path(unquote(uri.removeprefix("sqlite:///")))
+    if place.exists() or not place.parent.is_dir():
+        return
+    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+        beside = Path(folder) / place.name
+        MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(beside, place)
+
+
 def quiet_mlflow() -> None:
     """Keep MLflow's and Alembic's notes about tables, and bars for local copies, out of people's terminals."""
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(
+        logging.ERROR
+    )  # each retry; the outcome is said once
 
 
 def without_credentials(text: str) -> str:
@@ -89,7 +114,7 @@ def local_artifact(client: MlflowClient, run_id: str, path: str) -> Path:
 
 def local_copy(uri: str, cache: Path) -> Path:
     """Return what ``uri`` names as a local path: itself if it is one, else a copy at ``cache``."""
-    local = _local_path(uri)
+    local = local_path(uri)
     if local is None:
         if not cache.exists():
             cache.parent.mkdir(parents=True, exist_ok=True)
@@ -108,7 +133,8 @@ def local_copy(uri: str, cache: Path) -> Path:
     return local
 
 
-def _local_path(uri: str) -> Path | None:
+def local_path(uri: str) -> Path | None:
+    """Return the path that an artifact address means on this machine; None for one elsewhere."""
     parts = urlsplit(uri)
     if parts.scheme == "file":
         return Path(unquote(parts.path))

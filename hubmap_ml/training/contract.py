@@ -49,6 +49,7 @@ class FitData:
         workers: processes that load images; 0 loads in the training's own.
         device: ``cpu``, ``cuda`` or ``cuda:1``.
         overlay_tiles: how many validation images are drawn after each epoch.
+        save_every: iterations between two checkpoints inside an epoch; 0 for none.
     """
 
     train: Annotations
@@ -57,6 +58,7 @@ class FitData:
     workers: int = 0
     device: str = "cpu"
     overlay_tiles: int = 4
+    save_every: int = 200
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,13 @@ class Trainer(Protocol):
             inputs: what decides the outcome.
             data: what to learn from.
             recorder: hears about losses, scores and pictures; its folder receives the checkpoints.
-            resume_from: the last checkpoint of an interrupted training with the same inputs: continues after
-                its epoch.
+            resume_from: the last checkpoint of an interrupted training with the same inputs: continues where it
+                was written, at an epoch's end or inside one, and takes over the metrics up to there from the
+                recorder's folder that it lies in.
 
         Raises:
             InputError: inputs or data that cannot be trained with, or a training that diverged.
+            Interrupted: Ctrl-C or SIGTERM; the checkpoint to go on from is written.
         """
 
 

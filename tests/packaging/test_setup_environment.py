@@ -227,3 +227,26 @@ def test_an_environment_without_ops_does_not_pass(tmp_path: Path) -> None:
 def test_this_environments_ops_load() -> None:
     pytest.importorskip("torch")
     assert setup_environment.check_ops(Path(sys.executable)) in {True, False}
+
+
+def test_set_up_creates_the_store_once_and_only_where_runs_of_this_checkout_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = _environment(tmp_path / "env", "touch mlflow.db; echo made >> calls").python
+    monkeypatch.setattr(setup_environment, "ROOT", tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://elsewhere")
+    setup_environment.create_store(python)
+    assert not (tmp_path / "mlflow.db").exists()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    setup_environment.create_store(python)
+    setup_environment.create_store(python)
+    assert (tmp_path / "calls").read_text() == "made\n"
+
+
+def test_a_store_that_cannot_be_created_stops_the_set_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(setup_environment, "ROOT", tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(SetupError, match=r"mlflow\.db cannot be created \(no room\)"):
+        setup_environment.create_store(_environment(tmp_path / "env", "echo no room >&2; exit 1").python)

@@ -40,3 +40,20 @@ def test_a_missing_artifact_is_said(store: MlflowClient) -> None:
     run = store.create_run(experiment_id(store, "demo"))
     with pytest.raises(InputError, match="is missing from the store"):
         local_artifact(store, run.info.run_id, "checkpoints/best")
+
+
+def test_a_store_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+
+    def killed(*_: object, **__: object) -> None:
+        (half,) = tmp_path.glob(".mlflow.db.*")
+        (half / "mlflow.db").write_text("half of the tables")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "search_experiments", killed)
+        with pytest.raises(KeyboardInterrupt):
+            open_store()
+    assert not (tmp_path / "mlflow.db").exists()
+    assert open_store().get_experiment("0").name == "Default"
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -138,7 +138,7 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(
     assert same(result.last, whole.last)
     assert same(result.best, whole.best)
     assert list(result.headline) == list(whole.headline)
-    assert {step for _, step in metrics(tmp_path / "second")} == {2, 6}
+    assert metrics(tmp_path / "second").keys() == metrics(two_epochs[1]).keys()
     timeless = [{k: v for k, v in epoch.items() if "time/" not in k} for epoch in result.history]
     assert timeless == [{k: v for k, v in epoch.items() if "time/" not in k} for epoch in whole.history]
 

@@ -1,5 +1,6 @@
 """Batches: which samples an epoch sees in which order, put together, and brought to the device."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ class EpochOrder(Sampler):
         self._batch = batch
         self._seed = seed
         self.epoch = 0
+        self.skip = 0  # batches that an interrupted training has seen already
 
     def __len__(self) -> int:
         return sum(-(-len(group) // self._batch) for group in self._groups)
@@ -44,7 +46,7 @@ class EpochOrder(Sampler):
                 missing = -len(order) % self._batch
                 order = np.concatenate([order, draws.choice(group, missing)])
                 batches += np.split(order, len(order) // self._batch)
-        for number in draws.permutation(len(batches)):
+        for number in draws.permutation(len(batches))[self.skip :]:
             yield [(self.epoch, int(sample)) for sample in batches[number]]
 
 
@@ -93,4 +95,5 @@ def _moved(value: Any, device: torch.device) -> Any:
 
 
 def _start_worker(_: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the training decides
     use_one_thread()

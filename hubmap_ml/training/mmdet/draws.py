@@ -6,8 +6,9 @@ version); here each sample seeds all of them for itself and puts them back.
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +29,28 @@ def seed_everything(*key: int) -> None:
     random.seed(seed)
     np.random.seed([seed >> 32, seed & 0xFFFFFFFF])  # noqa: NPY002
     torch.manual_seed(seed >> 1)  # torch takes 63 bits
+
+
+def generator_states() -> dict[str, Any]:
+    """The states of python's, numpy's and torch's generators, as tensors and plain values."""
+    name, words, *rest = np.random.get_state(legacy=True)  # noqa: NPY002
+    return {
+        "python": random.getstate(),
+        "numpy": (name, torch.from_numpy(np.asarray(words, np.int64)), *rest),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def restore_generators(states: Mapping[str, Any]) -> None:
+    """Put back what `generator_states` gave."""
+    version, words, gauss = states["python"]
+    random.setstate((version, tuple(words), gauss))
+    name, numbers, *rest = states["numpy"]
+    np.random.set_state((name, numbers.numpy().astype(np.uint32), *rest))  # noqa: NPY002
+    torch.set_rng_state(states["torch"])
+    if torch.cuda.is_available() and len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Mapping
 
 from hubmap_ml.spec import Recorder
 
@@ -40,6 +41,19 @@ class IterationLog:
                 self._epoch[key].append(value)
         if step % LOG_EVERY == 0:
             self._send()
+
+    def state(self) -> dict[str, dict[str, list[float]]]:
+        """What was heard and not said yet, for a checkpoint."""
+        return {
+            "window": {key: list(items) for key, items in self._window.items()},
+            "epoch": {key: list(items) for key, items in self._epoch.items()},
+        }
+
+    def restore(self, state: Mapping[str, Mapping[str, list[float]]], *, step: int) -> None:
+        """Go on from a `state`, after ``step`` iterations."""
+        self._window.update({key: list(items) for key, items in state["window"].items()})
+        self._epoch.update({key: list(items) for key, items in state["epoch"].items()})
+        self._step = step
 
     def end_epoch(self) -> dict[str, float]:
         """Send what is left, and return the epoch's means."""

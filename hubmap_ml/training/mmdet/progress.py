@@ -1,7 +1,8 @@
 """Where a training stands: its epochs so far, which was best, and the checkpoints that say so on disk."""
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,33 @@ from hubmap_ml.models.checkpoints import (
     read_resume_state,
     write_checkpoint,
 )
-from hubmap_ml.spec import InputError, encode_config
+from hubmap_ml.spec import InputError, Recorder, encode_config
 from hubmap_ml.training.contract import FitInputs
 
 FAMILY = "mmdet"
+
+
+@dataclass(frozen=True)
+class Inside:
+    """Where a training stands inside an epoch.
+
+    Attributes:
+        done: iterations of this epoch.
+        iterations: of the whole training.
+        generators: states of the random generators.
+        log: the iteration log's state.
+        non_finite: iterations just before whose loss was not finite.
+    """
+
+    done: int
+    iterations: int
+    generators: Mapping[str, Any]
+    log: Mapping[str, Mapping[str, list[float]]]
+    non_finite: list[int]
+
+    def to_data(self) -> dict[str, Any]:
+        """Tensors and plain values."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
 
 @dataclass
@@ -72,11 +96,23 @@ class Progress:
         *,
         is_best: bool,
         loss_scaler: dict[str, Any] | None,
+        recorded: int,
+        inside: Inside | None = None,
     ) -> None:
-        """Write the last checkpoint, and the best one if this epoch is."""
+        """Write the last checkpoint, and the best one if this epoch is.
+
+        Args:
+            model, optimizer, inputs: of the training.
+            is_best: whether the epoch that ended is the best so far.
+            loss_scaler: of half precision.
+            recorded: the recorder's position: the metrics that belong to this state.
+            inside: where the training stands inside an epoch; None at its end.
+        """
         state = {
             "epochs": self.epochs,
-            "iterations": self.iterations,
+            "iterations": self.iterations if inside is None else inside.iterations,
+            "inside": None if inside is None else inside.to_data(),
+            "recorded": recorded,
             "best_epoch": self.best_epoch,
             "best_headline": self.best_headline,
             "history": self.history,
@@ -99,8 +135,11 @@ class Progress:
             copy_checkpoint(self.last, self.best, with_resume_state=False)
 
 
-def resume(folder: Path, resume_from: Path, inputs: FitInputs) -> tuple[Progress, Checkpoint, dict[str, Any]]:
-    """Take up an interrupted training: its checkpoints are copied to `folder` unless they lie there.
+def resume(
+    recorder: Recorder, resume_from: Path, inputs: FitInputs
+) -> tuple[Progress, Checkpoint, dict[str, Any]]:
+    """Take up an interrupted training: its metrics up to the checkpoint, then its checkpoints, are copied to the
+    recorder's folder unless they lie there.
 
     Returns:
         Its progress, its last checkpoint and the state to continue from.
@@ -117,7 +156,7 @@ def resume(folder: Path, resume_from: Path, inputs: FitInputs) -> tuple[Progress
             f"{resume_from}: the checkpoint of a training with another configuration, classes or seed"
         )
     progress = Progress(
-        folder=folder,
+        folder=recorder.folder / "checkpoints",
         epochs=int(state["epochs"]),
         iterations=int(state["iterations"]),
         best_epoch=int(state["best_epoch"]),
@@ -126,7 +165,21 @@ def resume(folder: Path, resume_from: Path, inputs: FitInputs) -> tuple[Progress
         headline=list(state["headline"]),
     )
     if checkpoint.folder.resolve() != progress.last.resolve():
+        metrics = resume_from.parent.with_name("metrics.jsonl")
+        if metrics.exists():
+            recorder.continue_from(metrics, int(state["recorded"]))
+        _copy_best(checkpoint, state, progress)
+        # Last: a folder with this checkpoint has all that came before it.
         copy_checkpoint(checkpoint.folder, progress.last, with_resume_state=True)
-        if progress.best_epoch:
-            copy_checkpoint(checkpoint.folder.with_name("best"), progress.best, with_resume_state=False)
     return progress, checkpoint, state
+
+
+def _copy_best(checkpoint: Checkpoint, state: Mapping[str, Any], progress: Progress) -> None:
+    """The best so far: the last itself if it closed the best epoch, for a crash may have come before its copy."""
+    if progress.best_epoch == 0:
+        return
+    closed_best = state["inside"] is None and progress.best_epoch == progress.epochs
+    source = checkpoint.folder if closed_best else checkpoint.folder.with_name("best")
+    if not closed_best:
+        source = read_checkpoint(source, verify=False).folder
+    copy_checkpoint(source, progress.best, with_resume_state=False)

@@ -8,17 +8,17 @@ mmcv's.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from mmcv.runner import EpochBasedRunner
+from mmcv.runner import EpochBasedRunner, GradientCumulativeOptimizerHook
 from torch import nn
 from torch.utils.data import DataLoader
 
 from hubmap_ml.spec import InputError
 from hubmap_ml.training.mmdet.batches import to_device
-from hubmap_ml.training.mmdet.draws import STEP, seed_everything
+from hubmap_ml.training.mmdet.draws import STEP, restore_generators, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 NON_FINITE_LIMIT = 3
 
 IterationListener = Callable[[dict[str, float], int, float, float], None]
+EndListener = Callable[[int], None]
 
 
 class EpochRunner(EpochBasedRunner):
@@ -39,6 +40,7 @@ class EpochRunner(EpochBasedRunner):
         seed: of the training.
         on_iteration: hears after each iteration the loss parts and learning rate, the number of iterations
             done, and the seconds of the iteration and of those the wait for its batch.
+        on_end: called after it with the iterations done of this epoch; a place to write a checkpoint, or to leave.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class EpochRunner(EpochBasedRunner):
         device: torch.device,
         seed: int,
         on_iteration: IterationListener,
+        on_end: EndListener | None = None,
     ) -> None:
         super().__init__(model, optimizer=optimizer, logger=log, max_epochs=max_epochs)
         self._device = device
         self._seed = seed
         self._on_iteration = on_iteration
-        self._non_finite: list[int] = []
+        self._on_end = on_end
+        self.non_finite: list[int] = []
 
     def start(self, loader: DataLoader, *, epochs_done: int = 0, iterations_done: int = 0) -> None:
         """Tell the hooks that a run begins, after `epochs_done` epochs of an earlier one."""
@@ -63,22 +67,44 @@ class EpochRunner(EpochBasedRunner):
         self._epoch, self._iter = epochs_done, iterations_done
         self._max_iters = self._max_epochs * len(loader)
         self.call_hook("before_run")
+        for hook in self.hooks:
+            if isinstance(hook, GradientCumulativeOptimizerHook):
+                # It counts from where it began; it began at the first iteration, whoever went on from there.
+                hook.divisible_iters = self._max_iters // hook.cumulative_iters * hook.cumulative_iters
+                hook.remainder_iters = self._max_iters - hook.divisible_iters
+                hook.initialized = True
 
-    def train_epoch(self) -> None:
+    @property
+    def can_be_saved(self) -> bool:
+        """Whether the state is whole: no gradients are being gathered over several iterations."""
+        steps = [
+            hook.cumulative_iters for hook in self.hooks if isinstance(hook, GradientCumulativeOptimizerHook)
+        ]
+        return all(self.iter % step == 0 for step in steps)
+
+    def train_epoch(self, *, skip: int = 0, generators: Mapping[str, Any] | None = None) -> None:
         """Train one epoch; scoring and saving are the caller's.
+
+        Args:
+            skip: iterations of it that an interrupted training has done.
+            generators: states of the generators after them (`draws.generator_states`).
 
         Raises:
             InputError: `NON_FINITE_LIMIT` losses in a row were not finite.
         """
         loader = self.data_loader
         loader.batch_sampler.epoch = self.epoch
+        loader.batch_sampler.skip = skip
         # mmdet's samplers of regions, dropout and the like draw from the global states.
         seed_everything(self._seed, STEP, self.epoch)
         self.model.train()
         self.mode = "train"
         self.call_hook("before_train_epoch")
         before = time.perf_counter()
-        for number, batch in enumerate(_said_plainly(loader)):
+        for number, batch in enumerate(_said_plainly(loader), skip):
+            if generators is not None:
+                restore_generators(generators)
+                generators = None
             self._inner_iter = number
             self.data_batch = to_device(batch, self._device)
             loaded = time.perf_counter()
@@ -88,7 +114,9 @@ class EpochRunner(EpochBasedRunner):
             self._iter += 1
             after = time.perf_counter()
             self._on_iteration(self._spoken(), self._iter, after - before, loaded - before)
-            before = after
+            if self._on_end is not None:
+                self._on_end(number + 1)
+            before = time.perf_counter()
         self.call_hook("after_train_epoch")
         self._epoch += 1
 
@@ -99,12 +127,12 @@ class EpochRunner(EpochBasedRunner):
     def _step(self, batch: dict[str, Any]) -> None:
         self.outputs = self.model.train_step(batch, self.optimizer)
         if math.isfinite(float(self.outputs["loss"].detach())):
-            self._non_finite.clear()
+            self.non_finite.clear()
             self.call_hook("after_train_iter")  # the optimiser's step is a hook
             return
-        self._non_finite.append(self.iter + 1)
-        if len(self._non_finite) >= NON_FINITE_LIMIT:
-            which = ", ".join(map(str, self._non_finite))
+        self.non_finite.append(self.iter + 1)
+        if len(self.non_finite) >= NON_FINITE_LIMIT:
+            which = ", ".join(map(str, self.non_finite))
             raise InputError(
                 f"training stopped: the loss was not finite in iterations {which} (epoch {self.epoch + 1}); "
                 "lower optimizer.lr, warm up longer or clip gradients (optimizer_config.grad_clip)"

@@ -3,7 +3,8 @@
 import copy
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,17 @@ from hubmap_ml.instances import Annotations
 from hubmap_ml.models import LoadReport, build_detector, load_weights, open_device, use_one_thread
 from hubmap_ml.models.checkpoints import WEIGHTS
 from hubmap_ml.models.detectors import without_pretrained
-from hubmap_ml.spec import InputError, Recorder
+from hubmap_ml.spec import InputError, Interrupted, Recorder
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.training.contract import FitData, FitInputs, FitResult
 from hubmap_ml.training.mmdet.batches import EpochOrder, open_loader
 from hubmap_ml.training.mmdet.dataset import TrainingSamples, filter_images
-from hubmap_ml.training.mmdet.draws import INITIAL, seed_everything
+from hubmap_ml.training.mmdet.draws import INITIAL, generator_states, seed_everything
 from hubmap_ml.training.mmdet.iteration_log import IterationLog
-from hubmap_ml.training.mmdet.progress import Progress, resume
+from hubmap_ml.training.mmdet.progress import Inside, Progress, resume
 from hubmap_ml.training.mmdet.runner import EpochRunner
 from hubmap_ml.training.mmdet.validation import Validation
+from hubmap_ml.training.stopping import StopAskedError, StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +61,8 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     samples = TrainingSamples(data.train, images.rows, data.image_root, steps, inputs.seed, repeat)
     wide = data.train.images.widths[images.rows] > data.train.images.heights[images.rows]
     order = EpochOrder(np.tile(wide, repeat), batch=int(batch["global"]), seed=inputs.seed)
-    validation = None if data.valid is None else Validation(inputs, data)
+    stop = StopRequest()
+    validation = None if data.valid is None else Validation(inputs, data, stop.give_up)
 
     model, report = _initial_model(inputs)
     check_supported(model)
@@ -70,14 +73,44 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     optimizer = _build_optimizer(model, inputs.config)
     max_epochs = int(inputs.config["runner"]["max_epochs"])
     progress = Progress(recorder.folder / "checkpoints")
-    scaler_state = None
+    listener = IterationLog(recorder, max_epochs=max_epochs, epoch_length=len(order))
+    scaler_state, inside, non_finite = None, None, []
     if resume_from is not None:
-        progress, checkpoint, state = resume(progress.folder, resume_from, inputs)
+        progress, checkpoint, state = resume(recorder, resume_from, inputs)
         load_weights(model, checkpoint.weights)
         optimizer.load_state_dict(state["optimizer"])
-        scaler_state = state["loss_scaler"]
+        scaler_state, inside = state["loss_scaler"], state["inside"]
+        if inside is not None:
+            listener.restore(inside["log"], step=progress.iterations)
+            non_finite = inside["non_finite"]
+        log.info("going on after epoch %d, iteration %d", progress.epochs, progress.iterations)
 
-    listener = IterationLog(recorder, max_epochs=max_epochs, epoch_length=len(order))
+    def save(*, is_best: bool = False, done: int | None = None, said: _Said | None = None) -> None:
+        """Write a checkpoint, at an epoch's end or after ``done`` iterations of it."""
+        said = said or _Said(listener.state(), recorder.position)
+        place = None
+        if done is not None:
+            place = Inside(done, runner.iter, generator_states(), said.log, list(runner.non_finite))
+        scaler = None if scaler_hook is None else scaler_hook.loss_scaler.state_dict()
+        progress.save(
+            model,
+            optimizer,
+            inputs,
+            is_best=is_best,
+            loss_scaler=scaler,
+            recorded=said.position,
+            inside=place,
+        )
+
+    def after_iteration(done: int) -> None:
+        if not runner.can_be_saved:
+            return
+        due = data.save_every > 0 and done % data.save_every == 0 and done < len(order)
+        if due or stop.asked:
+            save(done=done)
+        if stop.asked:
+            raise _interrupted(progress.epochs + 1, done)
+
     runner = EpochRunner(
         model,
         optimizer=optimizer,
@@ -85,7 +118,9 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         device=device,
         seed=inputs.seed,
         on_iteration=listener,
+        on_end=after_iteration,
     )
+    runner.non_finite = list(non_finite)
     scaler_hook = _register_hooks(runner, inputs.config, half)
     runner.start(
         open_loader(samples, order, workers=data.workers),
@@ -94,33 +129,8 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     )
     if scaler_hook is not None and scaler_state is not None:
         scaler_hook.loss_scaler.load_state_dict(scaler_state)
-    while progress.epochs < max_epochs:
-        started = time.perf_counter()
-        runner.train_epoch()
-        values = listener.end_epoch()
-        trained = time.perf_counter()
-        headline = float("nan")
-        epoch = progress.epochs + 1
-        if validation is not None:
-            recorder.progress(f"epoch {epoch}/{max_epochs}, validation")
-            scores = validation.run(model, device, recorder, epoch=epoch)
-            headline = scores.headline
-            values |= scores.values
-        per_epoch = {key: value for key, value in values.items() if key.startswith("val")}
-        per_epoch |= {
-            "time/epoch_train_s": trained - started,
-            "time/epoch_valid_s": time.perf_counter() - trained,
-        }
-        recorder.metrics(per_epoch, step=epoch)
-        is_best = progress.add_epoch(values | per_epoch, headline, iterations=runner.iter)
-        progress.save(
-            model,
-            optimizer,
-            inputs,
-            is_best=is_best,
-            loss_scaler=None if scaler_hook is None else scaler_hook.loss_scaler.state_dict(),
-        )
-        recorder.flush()
+    with stop:
+        _train(runner, device, progress, inside, listener, validation, recorder, save, stop)
     runner.finish()
     progress.close()
     return FitResult(
@@ -132,6 +142,64 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         notes=tuple(notes),
         load_report=None if report is None else report.to_data(),
     )
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What has been recorded at some moment: the iteration log's state and the recorder's position."""
+
+    log: Mapping[str, Any]
+    position: int
+
+
+def _train(
+    runner: EpochRunner,
+    device: torch.device,
+    progress: Progress,
+    inside: Mapping[str, Any] | None,
+    listener: IterationLog,
+    validation: Validation | None,
+    recorder: Recorder,
+    save: Callable[..., None],
+    stop: StopRequest,
+) -> None:
+    """Train and score the epochs that are left; the first may have begun already (``inside``)."""
+    while progress.epochs < runner.max_epochs:
+        started = time.perf_counter()
+        if inside is None:
+            runner.train_epoch()
+        else:
+            runner.train_epoch(skip=inside["done"], generators=inside["generators"])
+        inside = None
+        said = _Said(listener.state(), recorder.position)
+        values = listener.end_epoch()
+        trained = time.perf_counter()
+        headline = float("nan")
+        epoch = progress.epochs + 1
+        if validation is not None:
+            recorder.progress(f"epoch {epoch}/{runner.max_epochs}, validation")
+            try:
+                scores = validation.run(runner.model, device, recorder, epoch=epoch)
+            except StopAskedError:
+                save(done=len(runner.data_loader), said=said)
+                raise _interrupted(epoch, len(runner.data_loader)) from None
+            headline = scores.headline
+            values |= scores.values
+        per_epoch = {key: value for key, value in values.items() if key.startswith("val")}
+        per_epoch |= {
+            "time/epoch_train_s": trained - started,
+            "time/epoch_valid_s": time.perf_counter() - trained,
+        }
+        recorder.metrics(per_epoch, step=epoch)
+        is_best = progress.add_epoch(values | per_epoch, headline, iterations=runner.iter)
+        save(is_best=is_best)
+        recorder.flush()
+        if stop.asked and progress.epochs < runner.max_epochs:
+            raise _interrupted(progress.epochs + 1, 0)
+
+
+def _interrupted(epoch: int, iteration: int) -> Interrupted:
+    return Interrupted(f"interrupted at epoch {epoch}, iteration {iteration}; start it again to go on")
 
 
 def _check_categories(inputs: FitInputs, data: FitData) -> None:

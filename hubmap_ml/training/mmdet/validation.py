@@ -1,6 +1,7 @@
 """Scores and pictures of a network in training, through the same inference path that predicts later."""
 
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from hubmap_ml.data import FileImage, read_image
 from hubmap_ml.inference import Network, predict_candidates
-from hubmap_ml.instances import Annotations, PredictionSet
+from hubmap_ml.instances import Annotations, Images, PredictionSet
 from hubmap_ml.metrics import coco_segm, evaluate
 from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError, Recorder
@@ -41,9 +42,10 @@ class Validation:
     Args:
         inputs: metric, configuration and categories.
         data: its `valid` must be there.
+        on_image: called before each image; may raise to leave.
     """
 
-    def __init__(self, inputs: FitInputs, data: FitData) -> None:
+    def __init__(self, inputs: FitInputs, data: FitData, on_image: Callable[[], None] = lambda: None) -> None:
         assert data.valid is not None
         if len(data.valid.images) == 0:
             raise InputError("the validation set holds no image: check the folds and the pool")
@@ -52,6 +54,7 @@ class Validation:
         self._steps = parse_steps(inputs.postprocess)  # nothing is tuned while a network learns
         self._root = Path(data.image_root)
         self._tiles = overlay_rows(data.valid, data.overlay_tiles)
+        self._on_image = on_image
 
     def run(self, model: nn.Module, device: torch.device, recorder: Recorder, *, epoch: int) -> Scores:
         """Score the network and draw some tiles; the network is left in evaluation mode.
@@ -79,11 +82,13 @@ class Validation:
             device=device,
         )
         images = self._truth.images
-        rows = (
-            (images.take(np.array([row])), FileImage(self._root / images.file_names[row]))
-            for row in range(len(images))
-        )
-        instances = [found for _, found, _ in predict_candidates(network, rows, views=("none",))]
+
+        def rows() -> Iterator[tuple[Images, FileImage]]:
+            for row in range(len(images)):
+                self._on_image()
+                yield images.take(np.array([row])), FileImage(self._root / images.file_names[row])
+
+        instances = [found for _, found, _ in predict_candidates(network, rows(), views=("none",))]
         candidates = PredictionSet.from_instances(
             images, self._inputs.categories, instances, sources=("none",)
         )
