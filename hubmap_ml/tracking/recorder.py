@@ -54,6 +54,7 @@ class MlflowRecorder:
         self._spool.hold()
         self._sender = Sender(client, run_id, self._spool, beat=beat)
         self._pictures_dropped = False
+        self._told_before: dict[str, str] | None = None  # params that the run had before we said any
         if beat is not None:
             self._sender.start()
 
@@ -81,7 +82,9 @@ class MlflowRecorder:
     def params(self, values: Mapping[str, object]) -> None:
         # A run that `mlflow run` made has the words of its command as params already ('' for an empty one), and MLflow
         # allows no other value: what they came to stands beside them.
-        there = self._params_there()
+        if self._told_before is None:
+            self._told_before = self._params_there()
+        there = self._told_before
         params = {}
         for key, value in values.items():
             text = str(value)[:PARAM_LENGTH]
