@@ -28,7 +28,7 @@ from hubmap_ml.instances import (
     write_predictions,
 )
 from hubmap_ml.postprocess import STEPS, apply_steps, parse_steps
-from hubmap_ml.spec import Experiment, InputError, NullRecorder, load_experiment
+from hubmap_ml.spec import Experiment, InputError, LeakLevel, NullRecorder, load_experiment
 from tests.random_scenes import CATEGORIES, images, predictions
 
 PROJECT = Path(__file__).parents[1]
@@ -136,7 +136,7 @@ def test_folds_with_the_same_weights_do_not_pass_the_gate() -> None:
 
     def verdict(*digests: str) -> bool:
         folds = tuple(FoldRecord(k, f"run{k}", digest, 0.5, "") for k, digest in enumerate(digests))
-        return check_member(MemberRecord("m", (0, 1), folds, 0.5, "line")).passed
+        return check_member(MemberRecord("m", (0, 1), folds, 0.5, "line", LeakLevel.NONE)).passed
 
     assert verdict("one", "other")
     assert not verdict("one", "one")
@@ -340,10 +340,11 @@ VALUES = {
     "workers": "3",
     "device": "cuda:1",
     "with_upstream": "true",
+    "fresh": "true",
     "model": "models:/x@y",
     "predictions": "folder",
 }
-ARRIVES = {**VALUES, "fold": 1, "workers": 3, "with_upstream": True}
+ARRIVES = {**VALUES, "fold": 1, "workers": 3, "with_upstream": True, "fresh": True}
 
 
 class Arrived(Exception):
@@ -456,14 +457,18 @@ def test_each_key_of_an_experiment_is_read_by_some_stage() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 read.add(node.attr)
-    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, and to the study.
-    from hubmap_ml.data import SyntheticTissue
+    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, to the study, and to
+    # the making of folds.
+    from hubmap_ml.data import SyntheticTissue, assign_folds
     from hubmap_ml.tuning import PARAMETERS
 
     assert set(PARTS["Synthetic"].model_fields) <= {item.name for item in dataclasses.fields(SyntheticTissue)}
     assert set(PARTS["Space"].model_fields) <= set(PARAMETERS)
+    assert set(PARTS["Folds"].model_fields) - {"pool", "buffer"} <= set(
+        inspect.signature(assign_folds).parameters
+    )
     for name, part in PARTS.items():
-        if name not in ("Synthetic", "Space"):
+        if name not in ("Synthetic", "Space", "Folds"):
             unread = set(part.model_fields) - read - {"folder", "task", "kind"}  # of one value so far
             assert not unread, f"{name}: {unread}"
 

@@ -76,7 +76,8 @@ class Folds(Part):
             ("block", "spatial_blocks"),
             ("buffer", "spatial_blocks"),
         ):
-            if option in self.model_fields_set and self.method != method:
+            default = type(self).model_fields[option].default  # a recorded experiment says its defaults too
+            if getattr(self, option) != default and self.method != method:
                 raise ValueError(f"{option!r} is an option of {method}, and the method is {self.method}")
         return self
 
