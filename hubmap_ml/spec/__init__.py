@@ -2,6 +2,7 @@
 
 from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
+from hubmap_ml.spec.credentials import hide_credentials_in_logs, without_credentials
 from hubmap_ml.spec.errors import InputError
 from hubmap_ml.spec.experiment import Experiment, Member, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
@@ -22,8 +23,10 @@ __all__ = [
     "decode_config",
     "digest_of",
     "encode_config",
+    "hide_credentials_in_logs",
     "load_config_file",
     "load_experiment",
     "merge_configs",
     "parse_overrides",
+    "without_credentials",
 ]

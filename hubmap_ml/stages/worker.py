@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any
 
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, hide_credentials_in_logs
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -89,6 +89,7 @@ def _serve(connection: Connection, parent: int, level: int) -> None:
     _die_with_parent(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    hide_credentials_in_logs()
     logging.getLogger("hubmap_ml").setLevel(level)
     while True:
         try:

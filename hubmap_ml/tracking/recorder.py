@@ -19,7 +19,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from numpy.typing import NDArray
 
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, without_credentials
 
 log = logging.getLogger(__name__)
 
@@ -61,13 +61,13 @@ class MlflowRecorder:
                     "%d metric points wait in %s: the store refused them (%s)",
                     len(self._pending),
                     self._file,
-                    error,
+                    without_credentials(str(error)),
                 )
                 return
             del self._pending[: len(batch)]
 
     def params(self, values: Mapping[str, object]) -> None:
-        params = [Param(key, str(value)[:PARAM_LENGTH]) for key, value in values.items()]
+        params = [Param(key, without_credentials(str(value))[:PARAM_LENGTH]) for key, value in values.items()]
         for start in range(0, len(params), 100):
             self._client.log_batch(self._run_id, params=params[start : start + 100], synchronous=True)
 
@@ -87,7 +87,7 @@ class MlflowRecorder:
     def data(self, value: Any, name: str) -> None:
         path = self.folder / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(value, indent=1))
+        path.write_text(without_credentials(json.dumps(value, indent=1)))
         folder = str(Path(name).parent)
         self.artifact(path, "" if folder == "." else folder)
 
