@@ -65,7 +65,8 @@ model = mlflow.pyfunc.load_model("models:/tiny.ensemble@champion")
 table = model.predict(pd.DataFrame({"image": [np.zeros((60, 80, 3), np.uint8)]}))
 assert list(table.columns) == ["image", "label", "score", "box", "rle"], list(table.columns)
 from hubmap_ml.serving import load_predictor
-assert load_predictor("models:/tiny.ensemble@champion").predict([np.zeros((60, 80, 3), np.uint8)])
+found = load_predictor("models:/tiny.ensemble@champion").predict([np.zeros((60, 80, 3), np.uint8)])
+assert len(found.images) == 1
 """
 
 
