@@ -54,7 +54,10 @@ def options(
     quiet: Annotated[bool, typer.Option("--quiet", help="Say warnings only.")] = False,
 ) -> None:
     """Set up what all commands share."""
+    from hubmap_ml.spec.credentials import hide_credentials_in_logs
+
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    hide_credentials_in_logs()
     level = logging.DEBUG if debug else logging.WARNING if quiet else logging.INFO
     logging.getLogger("hubmap_ml").setLevel(level)
 
@@ -64,6 +67,7 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     if debug:  # allowed anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
+    from hubmap_ml.spec.credentials import without_credentials
     from hubmap_ml.spec.errors import DoneElsewhere, InputError
 
     signal.signal(signal.SIGTERM, _interrupt)  # as Ctrl-C: save, end the run, leave
@@ -75,7 +79,7 @@ def main() -> None:
         _fail_waiting_run(str(error))
         if debug:
             raise
-        print(f"hubmap-ml: {error}", file=sys.stderr)
+        print(f"hubmap-ml: {without_credentials(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt as error:
         print(f"hubmap-ml: {str(error) or 'interrupted'}", file=sys.stderr)
@@ -88,7 +92,7 @@ def main() -> None:
         _fail_waiting_run(f"{type(error).__name__}: {error}")
         if debug:
             raise
-        lines = str(error).strip().splitlines() or [""]
+        lines = without_credentials(str(error)).strip().splitlines() or [""]
         print(f"hubmap-ml: {type(error).__name__}: {lines[-1]} (--debug shows where)", file=sys.stderr)
         sys.exit(1)
 

@@ -3,6 +3,7 @@
 from hubmap_ml.spec.config_changes import Change, config_changes
 from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
+from hubmap_ml.spec.credentials import hide_credentials_in_logs, without_credentials
 from hubmap_ml.spec.errors import DoneElsewhere, InputError, Interrupted
 from hubmap_ml.spec.experiment import Experiment, Member, experiment_from_data, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
@@ -31,8 +32,10 @@ __all__ = [
     "digest_of",
     "encode_config",
     "experiment_from_data",
+    "hide_credentials_in_logs",
     "load_config_file",
     "load_experiment",
     "merge_configs",
     "parse_overrides",
+    "without_credentials",
 ]

@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 from types import FrameType, TracebackType
 from typing import Any
 
-from hubmap_ml.spec import InputError, Interrupted
+from hubmap_ml.spec import InputError, Interrupted, hide_credentials_in_logs
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -122,6 +122,7 @@ def _serve(connection: Connection, parent: int, level: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole group; the parent decides
     signal.signal(signal.SIGTERM, _interrupt)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    hide_credentials_in_logs()
     logging.getLogger("hubmap_ml").setLevel(level)
     while True:
         try:

@@ -1,5 +1,6 @@
 """All of MLflow that the platform uses: runs, their identity, artifacts, the recorder, the registry."""
 
+from hubmap_ml.spec import without_credentials
 from hubmap_ml.tracking import memory
 from hubmap_ml.tracking.lineage import (
     COMMIT,
@@ -47,7 +48,6 @@ from hubmap_ml.tracking.store import (
     experiment_id,
     local_artifact,
     open_store,
-    without_credentials,
     work_folder,
 )
 from hubmap_ml.tracking.ui import serve_ui

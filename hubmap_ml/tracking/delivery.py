@@ -14,8 +14,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 
+from hubmap_ml.tracking.fetching import local_path
 from hubmap_ml.tracking.spool import CONTENT, ITEM, Spool
-from hubmap_ml.tracking.store import local_path, work_folder
+from hubmap_ml.tracking.store import work_folder
 
 log = logging.getLogger(__name__)
 
@@ -186,6 +187,6 @@ def _digest(path: Path) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    from hubmap_ml.tracking.store import without_credentials
+    from hubmap_ml.spec import without_credentials
 
     return without_credentials((str(error).splitlines() or [type(error).__name__])[0])

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from numpy.typing import NDArray
 
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, without_credentials
 from hubmap_ml.tracking import delivery
 from hubmap_ml.tracking.sender import Sender
 from hubmap_ml.tracking.spool import METRICS, Spool
@@ -87,7 +87,7 @@ class MlflowRecorder:
         there = self._told_before
         params = {}
         for key, value in values.items():
-            text = str(value)[:PARAM_LENGTH]
+            text = without_credentials(str(value))[:PARAM_LENGTH]
             params[key if there.get(key, text) == text else f"resolved/{key}"] = text
         self.ask({"kind": "values", "params": params})
 
@@ -99,7 +99,12 @@ class MlflowRecorder:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags of the run."""
-        self.ask({"kind": "values", "tags": {key: str(value) for key, value in values.items()}})
+        self.ask(
+            {
+                "kind": "values",
+                "tags": {key: without_credentials(str(value)) for key, value in values.items()},
+            }
+        )
 
     def ask(self, item: dict[str, Any]) -> None:
         """Do at once what needs no file, or keep it for later where the store does not answer.
@@ -151,7 +156,7 @@ class MlflowRecorder:
         path = self.folder / "data" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # a link of it may still wait
-        path.write_text(json.dumps(value, indent=1))
+        path.write_text(without_credentials(json.dumps(value, indent=1)))
         folder = str(Path(name).parent)
         self.artifact(path, "" if folder == "." else folder)
 

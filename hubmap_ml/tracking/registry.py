@@ -11,8 +11,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from hubmap_ml.spec import InputError
-from hubmap_ml.tracking.store import local_copy, work_folder
+from hubmap_ml.spec import InputError, without_credentials
+from hubmap_ml.tracking.fetching import local_copy
+from hubmap_ml.tracking.store import CACHE, work_folder
 
 PROMOTED = "promoted"
 CHAMPION = "champion"
@@ -50,8 +51,8 @@ def register_folder(
         name,
         source=f"{uri}/{artifact}",
         run_id=run_id,
-        tags={key: str(value) for key, value in tags.items()},
-        description=description,
+        tags={key: without_credentials(str(value)) for key, value in tags.items()},
+        description=without_credentials(description),
     )
     return _version(made)
 
@@ -116,7 +117,7 @@ def by_uri(client: MlflowClient, uri: str) -> Version:
 
 def folder_of(version: Version) -> Path:
     """Return the folder that a version was registered from, as a local path."""
-    return local_copy(version.source, work_folder() / "cache" / version.name / str(version.number))
+    return local_copy(version.source, work_folder() / CACHE)
 
 
 def _version(item: object) -> Version:

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
-from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
+from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs, without_credentials
 from hubmap_ml.tracking import code_state, memory
 from hubmap_ml.tracking.claims import CHOOSING, CLAIM, claim
 from hubmap_ml.tracking.heartbeat import HEARTBEAT, own_heartbeat
@@ -169,8 +169,13 @@ def stage_run(
         **{key: str(value) for key, value in (tags or {}).items()},
     }
     if waiting:
-        run_id = client.get_run(waiting).info.run_id
+        made = client.get_run(waiting)
+        run_id = made.info.run_id
         all_tags["mlflow.runName"] = name
+        # `mlflow run https://TOKEN@host/project` is kept as it was typed.
+        all_tags |= {
+            key: value for key, value in made.data.tags.items() if without_credentials(value) != value
+        }
     else:
         if parent:
             all_tags[PARENT] = parent
@@ -213,7 +218,7 @@ def fail_waiting_run(message: str) -> None:
         return
     try:
         client = open_store()
-        client.set_tag(waiting, NOTE, message)
+        client.set_tag(waiting, NOTE, without_credentials(message))
         client.set_terminated(waiting, "FAILED")
     except (InputError, MlflowException):
         log.debug("the waiting run could not be ended", exc_info=True)
@@ -249,7 +254,7 @@ def end_children(client: MlflowClient, parent: str, reason: str) -> None:
     """Mark runs nested in ``parent`` that are still RUNNING as FAILED: what ran them is gone."""
     running = f"tags.`{PARENT}` = '{parent}' and attributes.status = 'RUNNING'"
     for run in search(running, client=client):
-        client.set_tag(run.run_id, NOTE, reason)
+        client.set_tag(run.run_id, NOTE, without_credentials(reason))
         client.set_terminated(run.run_id, "FAILED")
 
 
@@ -271,7 +276,7 @@ def _record_code(run: StageRun) -> None:
     if changes:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "uncommitted.diff"
-            path.write_text(changes)
+            path.write_text(without_credentials(changes))
             run.recorder.artifact(path)
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 from mlflow import MlflowClient
 
+from hubmap_ml.spec import without_credentials
 from hubmap_ml.tracking import delivery
 from hubmap_ml.tracking.spool import Spool
-from hubmap_ml.tracking.store import without_credentials
 
 log = logging.getLogger(__name__)
 

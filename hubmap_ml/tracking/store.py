@@ -5,17 +5,19 @@ import logging
 import os
 import tempfile
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import mlflow
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, without_credentials
+from hubmap_ml.tracking.fetching import local_copy
 
 log = logging.getLogger(__name__)
 
 WORK_FOLDER = "HUBMAP_ML_WORK"
+CACHE = "cache"
 
 
 def work_folder() -> Path:
@@ -42,9 +44,11 @@ def open_store() -> MlflowClient:
         client.search_experiments(max_results=1)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        see = "MLFLOW_TRACKING_URI and 'hubmap-ml doctor'"
+        if "error code 401" in reason or "error code 403" in reason:
+            see = "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD"
         raise InputError(
-            f"the MLflow store {without_credentials(uri)} cannot be used ({without_credentials(reason)}); "
-            "see MLFLOW_TRACKING_URI and 'hubmap-ml doctor'"
+            f"the MLflow store {without_credentials(uri)} cannot be used ({without_credentials(reason)}); see {see}"
         ) from error
     return client
 
@@ -67,23 +71,17 @@ def _create_whole(uri: str) -> None:
 
 
 def quiet_mlflow() -> None:
-    """Keep MLflow's and Alembic's notes about tables, and bars for local copies, out of people's terminals."""
+    """Keep MLflow's and Alembic's notes about tables, and bars for local copies, out of people's terminals.
+
+    And MLflow's lines with a run's address: they hold the password where the store's address does.
+    """
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     for name in ("alembic", "mlflow.store.db.utils", "mlflow.tracking"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(
         logging.ERROR
     )  # each retry; the outcome is said once
-
-
-def without_credentials(text: str) -> str:
-    """Return a text with ``user:password@`` taken out of every address in it."""
-    head, mark, tail = text.partition("://")
-    if not mark:
-        return text
-    address, _, rest = tail.partition(" ")
-    host = address.rsplit("@", 1)[-1] if "@" in address.split("?")[0] else address
-    return f"{head}://{host}" + (f" {without_credentials(rest)}" if rest else "")
 
 
 def experiment_id(client: MlflowClient, name: str) -> str:
@@ -109,33 +107,4 @@ def local_artifact(client: MlflowClient, run_id: str, path: str) -> Path:
         InputError: the run has no such artifact.
     """
     base = client.get_run(run_id).info.artifact_uri or ""
-    return local_copy(f"{base.rstrip('/')}/{path}", work_folder() / "cache" / run_id / path)
-
-
-def local_copy(uri: str, cache: Path) -> Path:
-    """Return what ``uri`` names as a local path: itself if it is one, else a copy at ``cache``."""
-    local = local_path(uri)
-    if local is None:
-        if not cache.exists():
-            cache.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=cache.parent) as beside:
-                fetched = Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=beside))
-                try:
-                    fetched.rename(cache)
-                except OSError:
-                    if not cache.exists():  # else another process was faster
-                        raise
-        return cache
-    if not local.exists():
-        raise InputError(
-            f"artifact {local} is missing from the store; run the stage that makes it again with -P fresh=true"
-        )
-    return local
-
-
-def local_path(uri: str) -> Path | None:
-    """Return the path that an artifact address means on this machine; None for one elsewhere."""
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(uri) if parts.scheme == "" else None
+    return local_copy(f"{base.rstrip('/')}/{path}", work_folder() / CACHE)
