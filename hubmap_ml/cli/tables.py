@@ -43,7 +43,9 @@ def print_chain(chain: "Chain") -> None:
             row.badge,
         )
     console.print(table)
-    console.print(f"[dim]report[/] {chain.report}\n[dim]submission[/] {chain.submission}", soft_wrap=True)
+    console.print(f"[dim]report[/] {chain.report}", soft_wrap=True)
+    if chain.submission:
+        console.print(f"[dim]submission[/] {chain.submission}", soft_wrap=True)
 
 
 def _console() -> Console:

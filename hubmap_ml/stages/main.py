@@ -131,7 +131,7 @@ def run(
 
 
 def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Chain], None]) -> Chain:
-    """Run every step of the chain.
+    """Run every step of the chain; the last, `submit`, only where there is something to hand in.
 
     Args:
         session: experiment and settings.
@@ -170,14 +170,16 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
                 ensemble.work,
                 check=lambda _, found: ensemble.brought_up_to_date(inner, client, standing, found),
             )
-            version = submit.submitted_version(inner, client)
-            submitted = steps.in_worker(
-                submit.identity(inner, version, data),
-                submit.work,
-                "",
-                "",
-                check=submit.brought_up_to_date,
-            )
+            submitted = None
+            if submit.is_possible(inner, data):
+                version = submit.submitted_version(inner, client)
+                submitted = steps.in_worker(
+                    submit.identity(inner, version, data),
+                    submit.work,
+                    "",
+                    "",
+                    check=submit.brought_up_to_date,
+                )
             shows = report.identity(inner, prepared, report.gather(inner, prepared))
             page = steps.here(shows, report.work, check=report.brought_up_to_date)
         except BaseException as error:
@@ -198,9 +200,11 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
         at.recorder.metrics({"steps/all": len(steps.done), "steps/reused": steps.reused}, step=0)
         took = f"{len(steps.done)} steps in {time.monotonic() - started:.0f} s, {steps.reused} reused"
         outcome = at.finish(f"{page.verdict}; {took}", headline=page.headline)
-        chain = Chain(outcome, rows, steps.done, str(page.details["page"]), str(submitted.details["file"]))
+        handed_in = submitted.details if submitted else {}
+        file = str(handed_in.get("file", ""))
+        chain = Chain(outcome, rows, steps.done, str(page.details["page"]), file)
         shown(chain)
-        require_floor(experiment, submitted.details.get("test_score"))
+        require_floor(experiment, handed_in.get("test_score"))
     return chain
 
 

@@ -1,6 +1,7 @@
 """`submit`: the registered champion predicts the test images, and the competition's csv is written and read back."""
 
 import dataclasses
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from hubmap_ml.stages.file_digests import digest_of_files
 from hubmap_ml.stages.fitting import log_images
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.submission import SubmissionFormat, submission_format
+from hubmap_ml.submission import FORMATS, SubmissionFormat, submission_format
 from hubmap_ml.tracking import CHAMPION, FoundRun, Version, by_uri
+
+log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions"
 FILE = "submission.csv"
@@ -73,6 +76,17 @@ def work(session: Session, model: str, predictions: str) -> Outcome:
             found = load_predictor(source, device=session.device).predict(data.sources(rows))
         at.recorder.params({"model": source})
         return _write(at, data, found, source)
+
+
+def is_possible(session: Session, data: PreparedData) -> bool:
+    """Whether there are test images, and a format of submission for them; says so where not."""
+    if session.experiment.data.format not in FORMATS:
+        log.info("nothing to submit: %s has no format of submission", session.experiment.data.format)
+    elif len(splits.test_rows(data)) == 0:
+        log.info("nothing to submit: %s holds no test images", data.raw)
+    else:
+        return True
+    return False
 
 
 def submitted_version(session: Session, client: Any, model: str = "") -> Version:

@@ -1,10 +1,14 @@
+import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from hubmap_ml.instances import BitMasks, Category, Images, Instances, Masks, PredictionSet
-from hubmap_ml.stages.submit import _check
+from hubmap_ml.stages.session import open_session
+from hubmap_ml.stages.submit import _check, is_possible
 from hubmap_ml.submission import submission_format
 
 
@@ -31,3 +35,18 @@ def test_the_file_must_give_back_what_was_predicted(name: str, tmp_path: Path) -
     _check(written, file, predictions())
     with pytest.raises(RuntimeError, match="does not give back"):
         _check(written, file, predictions(shift=1))
+
+
+@pytest.mark.parametrize(
+    ("format_", "split", "possible"),
+    [("hubmap2023", "test", True), ("hubmap2023", "train", False), ("livecell", "test", False)],
+)
+def test_the_chain_hands_in_only_where_there_is_something_to_hand_in(
+    format_: str, split: str, possible: bool
+) -> None:
+    session = open_session(experiment="tiny")
+    data = session.experiment.data.model_copy(update={"format": format_})
+    session = dataclasses.replace(session, experiment=session.experiment.model_copy(update={"data": data}))
+    images = Images.build(ids=["a"], heights=30, widths=30, splits=[split])
+    prepared: Any = SimpleNamespace(images=images, raw=Path("raw"))
+    assert is_possible(session, prepared) is possible
