@@ -99,12 +99,7 @@ class MlflowRecorder:
 
     def tags(self, values: Mapping[str, object]) -> None:
         """Set tags of the run."""
-        self.ask(
-            {
-                "kind": "values",
-                "tags": {key: without_credentials(str(value)) for key, value in values.items()},
-            }
-        )
+        self.ask({"kind": "values", "tags": {key: str(value) for key, value in values.items()}})
 
     def ask(self, item: dict[str, Any]) -> None:
         """Do at once what needs no file, or keep it for later where the store does not answer.
@@ -112,6 +107,7 @@ class MlflowRecorder:
         Raises:
             MlflowException: the store refuses it.
         """
+        item = _without_secrets(item)
         if not self._sender.failing and not self._spool.items():
             try:
                 delivery.call(self._client, self._run_id, item)
@@ -168,7 +164,8 @@ class MlflowRecorder:
 
         What it does not know waits in the run's folder for the next start of any stage.
         """
-        self._spool.put({"kind": "values", "tags": {key: str(value) for key, value in tags.items()}})
+        said = {key: str(value) for key, value in tags.items()}
+        self._spool.put({"kind": "values", "tags": _without_secrets(said)})
         self._spool.put({"kind": "end", "status": status, "time": int(time.time() * 1000)})
         arrived = self._sender.drain(END_WAIT_S)
         if not arrived:
@@ -188,6 +185,17 @@ class MlflowRecorder:
     def clear_folder(self) -> None:
         """Remove what the store now holds too; the metrics stay."""
         self._spool.clear_folder()
+
+
+def _without_secrets(value: Any) -> Any:
+    """Return what is about to be kept with every text in it cleaned of credentials."""
+    if isinstance(value, str):
+        return without_credentials(value)
+    if isinstance(value, Mapping):
+        return {key: _without_secrets(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_without_secrets(item) for item in value)
+    return value
 
 
 __all__ = ["METRICS", "MlflowRecorder"]

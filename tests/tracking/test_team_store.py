@@ -96,7 +96,7 @@ def test_metrics_arrive_in_batches_and_each_once(store: MlflowClient, run_id: st
     recorder = MlflowRecorder(store, run_id, tmp_path / "run")
     for step in range(1100):
         recorder.metrics({"train/loss": 1 / (step + 1), "train/lr": step / 7}, step=step)
-    recorder.flush()
+    assert recorder.drain()
     for key, expected in (("train/loss", lambda step: 1 / (step + 1)), ("train/lr", lambda step: step / 7)):
         points = store.get_metric_history(run_id, key)
         assert sorted(point.step for point in points) == list(range(1100))
