@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hubmap_ml
-from hubmap_ml.postprocess import parse_steps
+from hubmap_ml.postprocess import check_classes, parse_steps
 from hubmap_ml.spec import (
     Experiment,
     InputError,
@@ -84,7 +84,9 @@ class Session:
         Raises:
             InputError: as `member_config`, or post-processing and its space that do not fit each other.
         """
-        parse_space(self.experiment.tune.space.model_dump(), parse_steps(self.experiment.postprocess))
+        steps = parse_steps(self.experiment.postprocess)
+        check_classes(steps, self.experiment.data.types)
+        parse_space(self.experiment.tune.space.model_dump(), steps)
         for member in self.experiment.members:
             for stage in TRAINED:
                 self.member_config(member, stage)

@@ -66,6 +66,7 @@ def test_mistakes_of_any_member_show_before_any_work(tmp_path: Path) -> None:
         ("members/htc_stage2.py", "members/gone.py", "no such configuration file"),
         ("{score: 0.001}", "{scroe: 0.001}", "scroe"),
         ("{mask_threshold: 0.5}, ", "", "mask_threshold"),
+        ("{score: 0.001}", "{score: {default: 0.001, per_class: {tubule: 0.5}}}", "names the class 'tubule'"),
     ]:
         (tmp_path / "experiment.yaml").write_text(text.replace(old, new))
         with pytest.raises(InputError, match=said):
