@@ -19,7 +19,7 @@ from hubmap_ml.spec import (
     load_experiment,
     parse_overrides,
 )
-from hubmap_ml.tuning import parse_space
+from hubmap_ml.tuning import parse_space, require_per_class
 
 FILE = "experiment.yaml"
 TRAINED = ("pretrain", "finetune")
@@ -84,7 +84,10 @@ class Session:
         Raises:
             InputError: as `member_config`, or post-processing and its space that do not fit each other.
         """
-        parse_space(self.experiment.tune.space.model_dump(), parse_steps(self.experiment.postprocess))
+        steps = parse_steps(self.experiment.postprocess)
+        space = parse_space(self.experiment.tune.space, steps)
+        if self.experiment.tune.per_class:
+            require_per_class(steps, space.names, self.experiment.data.types[0])
         for member in self.experiment.members:
             for stage in TRAINED:
                 self.member_config(member, stage)
