@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import Annotations, PredictionSet
-from hubmap_ml.metrics.open_images import _best_truths, _first_hits, _ranking, area_under
+from hubmap_ml.metrics.curves import area_under
+from hubmap_ml.metrics.open_images import OpenImagesMatcher, ranking
+from hubmap_ml.metrics.overlaps import overlaps_with_truth
 from hubmap_ml.metrics.pairing import pair_up
 
 
@@ -52,24 +54,24 @@ class Judged:
 def judge(truth: Annotations, predictions: PredictionSet, *, iou_threshold: float) -> Judged:
     """Judge every detection, as ``open_images.average_precision`` does."""
     paired = pair_up(truth, predictions)
-    best, in_crowd = _best_truths(paired, iou_threshold)
-    order = _ranking(paired.predictions)
-    hit = _first_hits(best, order)
-    counts = (paired.labels >= 0) & (hit | ~in_crowd)
-    places = paired.predictions.image_rows()
-    rows = [
-        order[(counts & (paired.labels == label))[order]] for label in range(len(paired.truth.categories))
-    ]
-    targets = ~paired.truth.iscrowd
-    of_image = paired.truth.image_rows()
-    n_images = len(paired.truth.images)
+    truth, predictions = paired.truth, paired.predictions
+    overlaps = overlaps_with_truth(
+        paired.masks, predictions.offsets, truth, floor=iou_threshold, labels=paired.labels
+    )
+    order = ranking(predictions)
+    matcher = OpenImagesMatcher(iou_threshold, truth, overlaps, paired.labels)
+    hit, counts = matcher.hits(np.arange(len(predictions), dtype=np.int32), order)
+    labels, images = paired.labels[order], predictions.image_rows()[order]
+    chosen = [counts & (labels == label) for label in range(len(truth.categories))]
+    n_images = len(truth.images)
+    targets, of_image = ~truth.iscrowd, truth.image_rows()
     truths = [
-        np.bincount(of_image[targets & (paired.truth.labels == label)], minlength=n_images)
-        for label in range(len(paired.truth.categories))
+        np.bincount(of_image[targets & (truth.labels == label)], minlength=n_images)
+        for label in range(len(truth.categories))
     ]
     return Judged(
         n_images,
-        tuple(hit[chosen] for chosen in rows),
-        tuple(np.asarray(places[chosen], np.int64) for chosen in rows),
+        tuple(hit[rows] for rows in chosen),
+        tuple(np.asarray(images[rows], np.int64) for rows in chosen),
         np.array(truths, np.int64).reshape(-1, n_images),
     )

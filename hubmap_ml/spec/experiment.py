@@ -27,7 +27,7 @@ from pydantic import (
 from hubmap_ml.spec.data_options import DataFormat, FormatOptions, parse_options
 from hubmap_ml.spec.errors import InputError
 
-Metric = Literal["ap60", "coco_segm", "dsb_map"]
+Metric = Literal["ap60", "coco_segm", "dice", "dsb_map"]
 Criteria = dict[str, str | int | list[str | int]]
 Range = tuple[float, float]
 

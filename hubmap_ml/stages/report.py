@@ -30,6 +30,7 @@ PICTURES = 6
 METRIC_WORDS = {
     "ap60": "average precision at mask IoU 0.6",
     "coco_segm": "COCO's mean AP of masks",
+    "dice": "Dice of the union of instances, mean over images",
     "dsb_map": "the Data Science Bowl's mean of TP / (TP + FP + FN) over mask IoUs",
 }
 
