@@ -5,6 +5,7 @@ from hubmap_ml.metrics.comparison import Comparison, Gain, ScoredSet, SlideScore
 from hubmap_ml.metrics.curves import ScoreCurve, area_under, precision_recall, score_curve
 from hubmap_ml.metrics.data_science_bowl import DsbScore, dsb_map
 from hubmap_ml.metrics.dice import DiceScore, dice
+from hubmap_ml.metrics.error_anatomy import ErrorAnatomy, ErrorKind, error_anatomy
 from hubmap_ml.metrics.intervals import Interval
 from hubmap_ml.metrics.open_images import AveragePrecision, average_precision
 from hubmap_ml.metrics.paired_gain import PairedGain, paired_gain
@@ -18,6 +19,8 @@ __all__ = [
     "Comparison",
     "DiceScore",
     "DsbScore",
+    "ErrorAnatomy",
+    "ErrorKind",
     "Gain",
     "Interval",
     "PairedGain",
@@ -33,6 +36,7 @@ __all__ = [
     "compare_sets",
     "dice",
     "dsb_map",
+    "error_anatomy",
     "evaluate",
     "headline",
     "paired_gain",
