@@ -307,7 +307,7 @@ def evaluate(
             "--predictions", help="COCO results json, a folder of our Parquet, or a submission csv."
         ),
     ],
-    metric: Annotated[str, typer.Option("--metric", help="ap60, coco_segm or dsb_map.")] = "ap60",
+    metric: Annotated[str, typer.Option("--metric", help="ap60, coco_segm, dice or dsb_map.")] = "ap60",
     json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False,
 ) -> None:
     """Score predictions. Example: hubmap-ml evaluate --truth t.json --predictions p.json --metric ap60 --json"""

@@ -104,11 +104,15 @@ class Session:
         return config
 
     def _changes_for(self, member: str, stage: str) -> dict[str, Any]:
-        """Return the overrides meant for a member's stage: those without a prefix, or prefixed with its names."""
+        """Return the overrides meant for a member's stage: those without a prefix, or prefixed with its names.
+
+        What changes a recipe changes its refit too.
+        """
         chosen = {}
         for path, value in self.overrides.items():
             plus, keys = ("+", path[1:].split(".")) if path.startswith("+") else ("", path.split("."))
-            if keys[0] in self.experiment.members and keys.pop(0) != member:
+            recipe = self.experiment.recipe_of(member)
+            if keys[0] in self.experiment.members and keys.pop(0) not in (member, recipe):
                 continue
             if keys and keys[0] in TRAINED and keys.pop(0) != stage:
                 continue

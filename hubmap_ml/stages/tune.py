@@ -50,6 +50,12 @@ def work(session: Session, member: str) -> Outcome:
     one of them records the study, the others end as its stand-ins.
     """
     with running(session, "tune", member=member) as at:
+        recipe = session.experiment.recipe_of(member)
+        if recipe != member:
+            raise InputError(
+                f"member {member!r} is trained on all data and has no held-out images to tune on; its thresholds are "
+                f"those of its recipe: tune {recipe!r}"
+            )
         prepared = upstream.prepared(session)
         wanted = inputs.tune(session, member, prepared.data)
         if done := at.reuse(wanted):

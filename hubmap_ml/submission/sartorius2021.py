@@ -126,6 +126,5 @@ def _require_no_overlap(path: Path, found: Instances, image: str) -> None:
         pairs, pixels = int((shared > 0).sum()), int(shared[first, second])
         raise InputError(
             f"{path}, image {image}: {pairs} pairs of masks overlap (the first, instances {first} and {second}, "
-            f"in {pixels} pixels), which the competition forbids: "
-            f"take the pixels from one of them before submitting"
+            f"in {pixels} pixels), which the competition forbids: add a no_overlaps step to the post-processing"
         )

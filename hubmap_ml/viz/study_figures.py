@@ -79,7 +79,7 @@ def slice_of(trials: pd.DataFrame, axis: Axis, metric: str, base: Any = None) ->
         at = value if axis.is_range else str(value)
         data.append(
             {"type": "scatter", "mode": "lines", "x": [at, at], "y": limits, "name": name, "hoverinfo": "x+name",
-             "showlegend": name not in named, 
+             "showlegend": name not in named,
              "line": {"color": color, "width": 2 if dash == "solid" else 1.5, "dash": dash}}
         )  # fmt: skip
         named.add(name)
@@ -163,7 +163,7 @@ def _contour(trials: pd.DataFrame, first: Axis, second: Axis, metric: str) -> Fi
     if chosen:
         data.append(
             {"type": "scatter", "mode": "markers", "x": [a for a, _ in chosen], "y": [b for _, b in chosen],
-             "name": "a fold's choice", 
+             "name": "a fold's choice",
              "marker": {"size": 8, "color": "--card", "line": {"color": "--ink", "width": 1.5}}}
         )  # fmt: skip
     data.append(

@@ -196,8 +196,8 @@ def _values(page: StudyPage) -> str:
         )
     legend = (
         "<b>Folds</b>: what the other folds chose for each fold (points), and on all folds (line), in the searched "
-        "range. <b>Spread</b>: how much of that range lies between them: a value that wanders was not found, it does not "
-        "matter or cannot be told here. <b>Importance</b>: share of the differences between trials (fANOVA over the "
+        "range. <b>Spread</b>: how much of that range lies between them: a value that wanders was not found, it does "
+        "not matter or cannot be told here. <b>Importance</b>: share of the differences between trials (fANOVA over the "
         "evenly spread ones)."
     )
     return section(
@@ -290,10 +290,16 @@ def _search(page: StudyPage, drawn: list[figures.Figure]) -> str:
             parts.append(f'<div class="plots one"><div class="wide-plot">{lines}</div></div>')
     counts = page.trials["part"].value_counts()
     fixed = int(counts.get("fixed", 0))
+    proposed = len(page.trials) - fixed
     note = (
-        f"{len(page.trials)} trials by {escape(page.sampler)}: {fixed} fixed beforehand, {len(page.trials) - fixed} proposed "
-        "by what was found, for each held-out fold without its truths. Contours are smoothed means of all trials; blank "
-        "where none lie near. Lines: the best trials. The vertical axes leave out the lowest tenth."
+        f"{len(page.trials)} trials by {escape(page.sampler)}: {fixed} fixed beforehand"
+        + (
+            f", {proposed} proposed by what was found, for each held-out fold without its truths"
+            if proposed
+            else ""
+        )
+        + ". Contours are smoothed means of all trials; blank where none lie near. Lines: the best trials. The vertical "
+        "axes leave out the lowest tenth."
     )
     return section("Search", "".join(parts) + f'<p class="legend">{note}</p>')
 
