@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import Annotations, BitMasks, Masks, PredictionSet
-from hubmap_ml.metrics import Score, area_under, evaluate, precision_recall
+from hubmap_ml.metrics import Score, evaluate
+from hubmap_ml.metrics.matching import areas_under
+from hubmap_ml.metrics.open_images import mean_of_known
 from hubmap_ml.metrics.pairing import MASK_THRESHOLD, pair_up
 from hubmap_ml.postprocess import (
     MaskThreshold,
@@ -120,15 +122,10 @@ class CachedScorer:
     def _score(self, fold: _Fold, level: int, alive: NDArray[np.bool_]) -> Score:
         order = fold.order[alive[fold.order]]
         hits = first_hits(order, self._geometry.best[level], len(self._truth))
-        counts = hits | ~self._geometry.in_crowd[level][order]
-        labels = self._labels[order]
-        values = []
-        for label, n_truths in enumerate(fold.n_truths):
-            if n_truths:
-                values.append(area_under(*precision_recall(hits[counts & (labels == label)], n_truths)))
-        return Score(
-            "ap60", float(np.mean(values)) if values else float("nan"), fold.n_images, len(order), {}
-        )
+        counts = (hits | ~self._geometry.in_crowd[level][order]) & (self._labels[order] >= 0)
+        places = np.arange(len(order), dtype=np.int32)
+        values = areas_under(places, order, self._labels, hits, counts, np.array(fold.n_truths))
+        return Score("ap60", mean_of_known(values), fold.n_images, len(order), {})
 
     def _fold(self, found: PredictionSet, rows: NDArray[np.int64]) -> _Fold:
         ties = np.arange(len(found)) if found.file_order is None else found.file_order
