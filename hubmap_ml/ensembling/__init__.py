@@ -18,7 +18,7 @@ from hubmap_ml.ensembling.gate import (
     promoted,
     version_tags,
 )
-from hubmap_ml.ensembling.recheck import FusionMismatch, recheck_boxes
+from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
 from hubmap_ml.fusion import fuse
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "GateResult",
     "MemberRecord",
     "MemberSteps",
+    "Recheck",
     "VersionRecord",
     "champion",
     "check_member",

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hubmap_ml.ensembling.recheck import recheck_boxes
-from hubmap_ml.fusion import FusionMethod, fuse
+from hubmap_ml.ensembling.recheck import Recheck, recheck_boxes
+from hubmap_ml.fusion import FusionOptions, fuse
 from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.postprocess import Step, apply_steps, candidate_steps
 from hubmap_ml.tuning import Progress, Study, run_study
@@ -41,12 +41,12 @@ class EnsembleStudy:
         study: the study of the ensemble's own post-processing on them. Its ``cross_fitted`` is the whole procedure's:
             members' thresholds and the ensemble's that score a fold were chosen on the other folds; NaN where a member
             has none.
-        box_difference: largest difference of the fused boxes and scores to ensemble-boxes' (see ``recheck_boxes``).
+        check: the fused boxes beside ensemble-boxes' (see ``recheck_boxes``).
     """
 
     fused: PredictionSet
     study: Study
-    box_difference: float
+    check: Recheck
 
 
 def member_input(candidates: PredictionSet, steps: Sequence[Step]) -> PredictionSet:
@@ -71,10 +71,8 @@ def ensemble_study(
     seed: int = 0,
     folds: ArrayLike | None = None,
     names: Sequence[str] | None = None,
-    method: FusionMethod = "wbf",
+    options: FusionOptions | None = None,
     weights: Sequence[float] | None = None,
-    iou_threshold: float = 0.6,
-    skip_score: float = 0.001,
     progress: Progress | None = None,
 ) -> EnsembleStudy:
     """Fuse members' out-of-fold predictions and tune what comes after.
@@ -84,7 +82,7 @@ def ensemble_study(
         candidates: of each member, views merged, over the same images.
         members: their tuned steps, in the same order.
         base_steps, space, metric, trials, seed, folds, progress: as for ``run_study``; folds are the first member's.
-        names, method, weights, iou_threshold, skip_score: as for ``fusion.fuse``.
+        names, options, weights: as for ``fusion.fuse``.
 
     Raises:
         InputError: what ``fuse`` and ``run_study`` refuse.
@@ -93,15 +91,7 @@ def ensemble_study(
 
     def fused_by(steps: Sequence[Sequence[Step]]) -> tuple[PredictionSet, list[PredictionSet]]:
         inputs = [member_input(item, own) for item, own in zip(candidates, steps, strict=True)]
-        together = fuse(
-            inputs,
-            method=method,
-            weights=weights,
-            iou_threshold=iou_threshold,
-            skip_score=skip_score,
-            names=names,
-        )
-        return together, inputs
+        return fuse(inputs, options, weights=weights, names=names), inputs
 
     def studied(predictions: PredictionSet, told: Progress | None) -> Study:
         return run_study(
@@ -111,16 +101,14 @@ def ensemble_study(
 
     of_image = candidates[0].images.folds if folds is None else np.asarray(folds)
     fused, inputs = fused_by([member.steps for member in members])
-    difference = recheck_boxes(
-        fused, inputs, weights=weights, iou_threshold=iou_threshold, skip_score=skip_score
-    )
+    check = recheck_boxes(fused, inputs, options, weights=weights)
     study = studied(fused, progress)
     scores = np.full(len(study.folds), np.nan)
     for k, fold in enumerate(study.folds):
         if all(fold in member.held_out for member in members):
             without, _ = fused_by([member.held_out[fold] for member in members])
             scores[k] = studied(without, None).held_out_values[k]
-    return EnsembleStudy(fused, dataclasses.replace(study, cross_fitted=_average(scores, study)), difference)
+    return EnsembleStudy(fused, dataclasses.replace(study, cross_fitted=_average(scores, study)), check)
 
 
 def _average(scores: np.ndarray[Any, np.dtype[np.float64]], study: Study) -> float:

@@ -23,11 +23,11 @@ def _is_solid(box: NDArray[np.float32]) -> bool:
 
 
 @compiled
-def _reach(low: float, high: float, cells: int, size: int) -> tuple[int, int]:
-    """Pixels [first, stop) of an image side whose centres lie nearer than a cell to the centre of one of the crop's."""
+def _reach(low: float, high: float, cells: int, begin: int, end: int) -> tuple[int, int]:
+    """Pixels [first, stop) in [begin, end) whose centres lie nearer than a cell to the centre of one of the crop's."""
     half = 0.5 * (high - low) / cells
-    first = max(0.0, np.floor(low - half - 0.5))
-    stop = min(float(size), np.ceil(high + half + 0.5))
+    first = max(float(begin), np.floor(low - half - 0.5))
+    stop = min(float(end), np.ceil(high + half + 0.5))
     if stop <= first:
         return 0, 0
     return int(first), int(stop)
@@ -42,8 +42,7 @@ def mean_windows(
     bit_windows: NDArray[np.int32],
     cluster_offsets: NDArray[np.int64],
     member_rows: NDArray[np.int64],
-    heights: NDArray[np.int64],
-    widths: NDArray[np.int64],
+    frames: NDArray[np.int64],
 ) -> NDArray[np.int64]:
     """Return the window (x0, y0, x1, y1) of image pixels that the masks of each cluster reach, int64 (C, 4).
 
@@ -51,11 +50,11 @@ def mean_windows(
         kinds, index: (N,) as in ``Masks``: 0 is a row of the soft masks, 1 a row of the bit masks.
         soft_shapes, soft_boxes, bit_windows: as in ``SoftMasks`` and ``BitMasks``.
         cluster_offsets, member_rows: clusters of rows in CSR form.
-        heights, widths: (C,) of each cluster's image.
+        frames: (C, 4) x0, y0, x1, y1 that a window must not leave.
     """
     out = np.zeros((len(cluster_offsets) - 1, 4), np.int64)
     for c in range(len(cluster_offsets) - 1):
-        left, top, right, bottom = widths[c], heights[c], 0, 0
+        left, top, right, bottom = frames[c, 2], frames[c, 3], frames[c, 0], frames[c, 1]
         for k in range(cluster_offsets[c], cluster_offsets[c + 1]):
             row = member_rows[k]
             i = index[row]
@@ -63,12 +62,13 @@ def mean_windows(
                 box = soft_boxes[i]
                 if not _is_solid(box) or soft_shapes[i, 0] == 0 or soft_shapes[i, 1] == 0:
                     continue
-                x0, x1 = _reach(box[0], box[2], soft_shapes[i, 1], widths[c])
-                y0, y1 = _reach(box[1], box[3], soft_shapes[i, 0], heights[c])
+                x0, x1 = _reach(box[0], box[2], soft_shapes[i, 1], frames[c, 0], frames[c, 2])
+                y0, y1 = _reach(box[1], box[3], soft_shapes[i, 0], frames[c, 1], frames[c, 3])
             else:
-                x0, x1 = bit_windows[i, 0], min(bit_windows[i, 0] + bit_windows[i, 2], widths[c])
-                y0 = 64 * bit_windows[i, 1]
-                y1 = min(y0 + 64 * bit_windows[i, 3], heights[c])
+                x0 = max(bit_windows[i, 0], frames[c, 0])
+                x1 = min(bit_windows[i, 0] + bit_windows[i, 2], frames[c, 2])
+                y0 = max(64 * bit_windows[i, 1], frames[c, 1])
+                y1 = min(64 * (bit_windows[i, 1] + bit_windows[i, 3]), frames[c, 3])
             if x1 > x0 and y1 > y0:
                 left, top, right, bottom = min(left, x0), min(top, y0), max(right, x1), max(bottom, y1)
         if right > left and bottom > top:
@@ -140,47 +140,58 @@ def _add_soft(
     """Add ``weight`` times a crop, laid over its box, to the window."""
     if not _is_solid(box) or rows == 0 or columns == 0:
         return
-    cell_x, past_x = _positions(float(box[0]), float(box[2]), columns, x0, width)
-    cell_y, past_y = _positions(float(box[1]), float(box[3]), rows, y0, height)
-    line = np.empty(columns + 2, np.float64)
-    line[0] = 0.0
-    line[columns + 1] = 0.0
-    first, stop = 0, width
-    while first < stop and cell_x[first] == -2:
-        first += 1
-    while stop > first and cell_x[stop - 1] == -2:
-        stop -= 1
-    for y in range(height):
-        row, south = cell_y[y], past_y[y]
-        if row == -2:
+    first, west, east = _positions(float(box[0]), float(box[2]), columns, x0, width)
+    top, north, south = _positions(float(box[1]), float(box[3]), rows, y0, height)
+    count, tall = len(west), len(north)
+    if count == 0 or tall == 0:
+        return
+    # The crop's rows are widened first (few of them, gathering cells), so that the loop over all pixels only mixes two
+    # neighbouring rows, value beside value.
+    wide = np.empty((rows + 2, count), np.float64)
+    line = np.zeros(columns + 2, np.float64)
+    for row in range(int(north[0]), int(north[tall - 1]) + 2):
+        widened = wide[row]
+        if row == 0 or row == rows + 1:
+            widened[:] = 0.0
             continue
         for x in range(columns):
-            above = float(values[start + row * columns + x]) if row >= 0 else 0.0
-            below = float(values[start + (row + 1) * columns + x]) if row + 1 < rows else 0.0
-            line[x + 1] = weight * ((1.0 - south) * above + south * below)
-        for x in range(first, stop):
-            column, east = cell_x[x], past_x[x]
-            sums[y * width + x] += (1.0 - east) * line[column + 1] + east * line[column + 2]
+            line[x + 1] = weight * float(values[start + (row - 1) * columns + x])
+        for x in range(count):
+            cell = west[x]
+            widened[x] = line[cell] + east[x] * (line[cell + np.uint64(1)] - line[cell])
+    for y in range(tall):
+        share = south[y]
+        above, below = wide[north[y]], wide[north[y] + np.uint64(1)]
+        begin = (top + y) * width + first
+        target = sums[begin : begin + count]
+        for x in range(count):
+            target[x] += above[x] + share * (below[x] - above[x])
 
 
 @compiled
 def _positions(
     low: float, high: float, cells: int, first: int, count: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Where the centres of ``count`` pixels from ``first`` on fall in the crop: the cell before (-1 … cells - 1; -2 is
-    outside) and the distance past that cell's centre.
+) -> tuple[int, NDArray[np.uint64], NDArray[np.float64]]:
+    """Where the centres of ``count`` pixels from ``first`` on fall in a crop of ``cells`` with a frame of one cell.
+
+    Returns:
+        ``(begin, before, past)``: the first pixel that falls in, relative to ``first``; and for it and those after it
+        that do, the framed cell before its centre (0 is the frame) and the distance past that cell's centre.
     """
-    before = np.empty(count, np.int64)
-    past = np.zeros(count, np.float64)
+    before = np.empty(count, np.uint64)
+    past = np.empty(count, np.float64)
+    scale = cells / (high - low)
+    begin, inside = 0, 0
     for k in range(count):
-        position = (first + k + 0.5 - low) / (high - low) * cells - 0.5
+        position = (first + k + 0.5 - low) * scale - 0.5
         if position > -1.0 and position < cells:
+            if inside == 0:
+                begin = k
             cell = np.floor(position)
-            before[k] = int(cell)
-            past[k] = position - cell
-        else:
-            before[k] = -2
-    return before, past
+            before[inside] = np.uint64(int(cell) + 1)
+            past[inside] = position - cell
+            inside += 1
+    return begin, before[:inside], past[:inside]
 
 
 @compiled

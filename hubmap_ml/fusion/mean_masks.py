@@ -15,8 +15,7 @@ def mean_pixel_masks(
     masks: Masks,
     clusters: Clusters,
     weights: NDArray[np.float64],
-    heights: NDArray[np.int64],
-    widths: NDArray[np.int64],
+    frames: NDArray[np.int64],
 ) -> SoftMasks:
     """Return each cluster's weighted mean of masks, at the resolution of the image's pixels.
 
@@ -24,7 +23,7 @@ def mean_pixel_masks(
         masks: of the set whose rows the clusters hold.
         clusters: C clusters.
         weights: (E,) of each entry of ``clusters.rows``, > 0; only their ratios inside a cluster matter.
-        heights, widths: (C,) of each cluster's image.
+        frames: (C, 4) x0, y0, x1, y1, the pixels of the image that the result may reach; not negative.
 
     Returns:
         C crops, each over the window of whole pixels that its members reach, with one value a pixel: pasting such a
@@ -34,8 +33,7 @@ def mean_pixel_masks(
     members = (clusters.offsets, clusters.rows)
     soft_boxes = np.ascontiguousarray(soft.boxes)
     windows = mean_windows(
-        masks.kind, masks.index, soft.shapes, soft_boxes, bits.windows, *members,
-        np.asarray(heights, np.int64), np.asarray(widths, np.int64),
+        masks.kind, masks.index, soft.shapes, soft_boxes, bits.windows, *members, np.ascontiguousarray(frames),
     )  # fmt: skip
     shapes = np.stack([windows[:, 3] - windows[:, 1], windows[:, 2] - windows[:, 0]], axis=1)
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int64)

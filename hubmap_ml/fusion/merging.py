@@ -11,9 +11,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmap_ml.fusion.box_kernels import match_sources
+from hubmap_ml.fusion.box_kernels import cluster_by_seed
 from hubmap_ml.fusion.boxes import as_float64
-from hubmap_ml.fusion.clusters import Clusters, fused_set, group
+from hubmap_ml.fusion.clusters import Clusters, fused_set, group, image_frames
 from hubmap_ml.fusion.mean_masks import mean_crop_masks, mean_pixel_masks
 from hubmap_ml.fusion.suppression import score_order
 from hubmap_ml.instances import SOFT, Masks, PredictionSet
@@ -62,7 +62,7 @@ def merge_sources(
             f"is {n_sources}; give the number of views or folds that looked at each image"
         )
     order = score_order(predictions.scores, predictions.offsets, _turns(predictions, n_sources))
-    cluster, counts = match_sources(
+    cluster, counts = cluster_by_seed(
         as_float64(predictions.boxes), predictions.labels.astype(np.int64), predictions.source.astype(np.int64),
         order, predictions.offsets, n_sources, float(iou_threshold),
     )  # fmt: skip
@@ -110,14 +110,11 @@ def _merged_masks(predictions: PredictionSet, masks: Masks, clusters: Clusters) 
     mask_boxes = np.zeros((len(masks), 4), np.float32)
     mask_boxes[masks.kind == SOFT] = masks.soft.boxes
     boxes = _mean_boxes(mask_boxes, predictions.scores, sampled)
-    seeds = mixed.seeds
+    frames = image_frames(predictions, mixed)
     together = Masks.concatenate([
         Masks.from_soft(mean_crop_masks(masks.soft, masks.index, sampled, boxes)),
         masks.take(kept.seeds),
-        Masks.from_soft(mean_pixel_masks(
-            masks, mixed, np.ones(len(mixed.rows)),
-            predictions.heights_of_instances()[seeds], predictions.widths_of_instances()[seeds],
-        )),
+        Masks.from_soft(mean_pixel_masks(masks, mixed, np.ones(len(mixed.rows)), frames)),
     ])  # fmt: skip
     return together.take(np.argsort(np.concatenate(ways), kind="stable"))
 

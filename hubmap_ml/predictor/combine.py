@@ -44,13 +44,6 @@ def combine(node: Node, leaf: Callable[[Leaf], PredictionSet]) -> PredictionSet:
     children = [combine(child, leaf) for child in node.children]
     names = [child.name or f"{row}" for row, child in enumerate(node.children)]
     if isinstance(node, Fusion):
-        return fuse(
-            children,
-            method=node.method,
-            weights=node.weights,
-            iou_threshold=node.iou_threshold,
-            skip_score=node.skip_score,
-            names=names,
-        )
+        return fuse(children, node.options, weights=node.weights, names=names)
     together = PredictionSet.stack_sources(children, names)
     return merge_sources(together, n_sources=len(children), iou_threshold=node.iou_threshold, rule=node.rule)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubmap_ml.fusion import FusionMethod, MergeRule
+from hubmap_ml.fusion import FusionOptions, MergeRule, options_to_data
 from hubmap_ml.postprocess import Step, steps_to_data
 
 
@@ -100,18 +100,14 @@ class Fusion:
 
     Attributes:
         children: a member each.
-        iou_threshold: in (0, 1); instances of two members whose boxes overlap by more are one.
-        method: of ``hubmap_ml.fusion.FUSION_METHODS``.
+        options: the method and its values.
         weights: one a child; None is 1 each.
-        skip_score: instances below are left out of the fusion.
         name: for people.
     """
 
     children: tuple["Node", ...]
-    iou_threshold: float
-    method: FusionMethod = "wbf"
+    options: FusionOptions
     weights: tuple[float, ...] | None = None
-    skip_score: float = 0.0
     name: str = ""
 
 
@@ -171,9 +167,7 @@ def node_to_data(node: Node) -> dict[str, Any]:
     return {
         "kind": "fusion",
         **name,
-        "method": node.method,
-        "iou_threshold": node.iou_threshold,
-        "skip_score": node.skip_score,
+        **options_to_data(node.options),
         "weights": None if node.weights is None else list(node.weights),
         "children": children,
     }

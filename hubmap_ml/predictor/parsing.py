@@ -5,7 +5,15 @@ from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
-from hubmap_ml.fusion import FUSION_METHODS, MERGE_RULES, FusionMethod, MergeRule
+from hubmap_ml.fusion import (
+    CONFIDENCE_TYPES,
+    FUSION_METHODS,
+    GEOMETRIES,
+    MASK_RULES,
+    MERGE_RULES,
+    MergeRule,
+    options_from_data,
+)
 from hubmap_ml.postprocess import parse_steps
 from hubmap_ml.predictor.nodes import Fusion, Merge, Network, Node, Steps, Stored, children_of
 from hubmap_ml.spec import InputError
@@ -75,6 +83,12 @@ class _Fields:
         if not isinstance(value, str) or (among and value not in among):
             allowed = f"one of {', '.join(among)}" if among else "text"
             raise InputError(f"{self.where}: {key} is {value!r}, must be {allowed}")
+        return value
+
+    def yes(self, key: str, default: bool) -> bool:
+        value = self.take(key, default)
+        if not isinstance(value, bool):
+            raise InputError(f"{self.where}: {key} is {value!r}, must be true or false")
         return value
 
     def folder(self) -> str:
@@ -176,14 +190,21 @@ def _read_fusion(fields: _Fields) -> Fusion:
                 "one for each child"
             )
         weights = tuple(float(weight) for weight in weights)
-    return Fusion(
-        method=cast(FusionMethod, fields.text("method", "wbf", among=tuple(FUSION_METHODS))),
-        iou_threshold=fields.number("iou_threshold", low=0.0, high=1.0, inside=True),
-        skip_score=fields.number("skip_score", 0.0),
-        weights=weights,
-        children=children,
-        name=fields.end(),
-    )
+    data = {
+        "method": fields.text("method", "wbf", among=tuple(FUSION_METHODS)),
+        "iou_threshold": fields.number("iou_threshold", low=0.0, high=1.0, inside=True),
+        "skip_score": fields.number("skip_score", 0.0),
+        "conf_type": fields.text("conf_type", "avg", among=CONFIDENCE_TYPES),
+        "by": fields.text("by", "box", among=GEOMETRIES),
+        "masks": fields.text("masks", "mean", among=tuple(MASK_RULES)),
+        "vote_share": fields.number("vote_share", 0.5),
+        "clip": fields.yes("clip", False),
+    }
+    try:
+        options = options_from_data(data)
+    except InputError as error:
+        raise InputError(f"{fields.where}: {error}") from None
+    return Fusion(children=children, options=options, weights=weights, name=fields.end())
 
 
 _READERS: dict[str, Callable[[_Fields], Node]] = {

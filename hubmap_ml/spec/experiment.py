@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -233,12 +233,32 @@ class Promote(Part):
 
 
 class Ensemble(Part):
-    """How promoted members are fused."""
+    """How promoted members are fused.
 
-    method: Literal["wbf"] = "wbf"
+    ``conf_type`` is an option of ``wbf``. ``by`` says whether clusters are made by the overlap of boxes or of masks;
+    ``masks`` how a cluster's masks become one, ``vote_share`` is the share of the members that must hold a pixel for
+    ``masks: votes``, ``clip`` cuts the mask at the fused box. ``weights`` names members; those that it does not name
+    weigh 1.
+    """
+
+    method: Literal["wbf", "nmw", "nms"] = "wbf"
     iou_threshold: float = Field(default=0.6, gt=0, lt=1)
     skip_score: float = Field(default=0.001, ge=0, lt=1)
+    conf_type: Literal["avg", "max", "box_and_model_avg", "absent_model_aware_avg"] = "avg"
+    by: Literal["box", "mask"] = "box"
+    masks: Literal["mean", "votes", "best", "union", "intersection"] = "mean"
+    vote_share: float = Field(default=0.5, gt=0, le=1)
+    clip: bool = False
+    weights: dict[str, Annotated[float, Field(gt=0, lt=float("inf"))]] | None = None
     trials: int = Field(default=30, ge=1)
+
+    @model_validator(mode="after")
+    def _options_of_the_method(self) -> "Ensemble":
+        if self.conf_type != "avg" and self.method != "wbf":
+            raise ValueError(f"'conf_type' is an option of wbf, and the method is {self.method}")
+        if self.vote_share != type(self).model_fields["vote_share"].default and self.masks != "votes":
+            raise ValueError(f"'vote_share' is an option of masks: votes, and masks is {self.masks}")
+        return self
 
 
 class Keep(Part):
@@ -327,6 +347,11 @@ class Experiment(Part):
                     raise ValueError(
                         f"members.{name}.finetune.folds holds {fold}; there are 0 to {self.data.folds.n - 1}"
                     )
+        for name in self.ensemble.weights or ():
+            if name not in self.members:
+                raise ValueError(
+                    f"ensemble.weights names {name!r}, which is no member; members: {', '.join(self.members)}"
+                )
         highest = _ends(self.tune.space.get("nms_iou"))[1]
         kept = min(member.predict.dedupe_iou for member in self.members.values())
         if highest is not None and highest > kept:

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubmap_ml.ensembling import LINE_TAG, MemberSteps, VersionRecord, champion, ensemble_study, version_tags
+from hubmap_ml.ensembling import (
+    LINE_TAG,
+    MemberSteps,
+    Recheck,
+    VersionRecord,
+    champion,
+    ensemble_study,
+    version_tags,
+)
+from hubmap_ml.fusion import options_from_data, options_to_data
 from hubmap_ml.instances import PredictionSet, write_predictions
 from hubmap_ml.postprocess import apply_steps, candidate_steps, parse_steps
 from hubmap_ml.predictor import (
@@ -94,6 +103,7 @@ def work(session: Session) -> Outcome:
         members = _promoted(session, at.run.client, standing)
         values = wanted.values
         how, tuning = values["ensemble"], values["tune"]
+        options, weights = options_from_data(how), _weights(how, members)
         at.run.identify(wanted, upstream_runs=[item.version.run_id for item in members])
         at.recorder.params(
             {
@@ -113,9 +123,8 @@ def work(session: Session) -> Outcome:
             together,
             members=[_steps(item.study) for item in members],
             names=[item.member for item in members],
-            method=how["method"],
-            iou_threshold=how["iou_threshold"],
-            skip_score=how["skip_score"],
+            options=options,
+            weights=weights,
             base_steps=parse_steps(values["postprocess"]),
             space=tuning["space"],
             metric=values["metric"],
@@ -132,7 +141,7 @@ def work(session: Session) -> Outcome:
                 "score/base": study.base_value,
                 "score/tuned": study.value,
                 "score/cross_fitted": study.cross_fitted,
-                "check/max_box_difference": result.box_difference,
+                **_checked(result.check),
             },
             step=0,
         )
@@ -245,6 +254,18 @@ def _steps(study: Mapping[str, Any]) -> MemberSteps:
     )
 
 
+def _weights(how: Mapping[str, Any], members: Sequence[_Promoted]) -> list[float] | None:
+    """Return the declared weight of each promoted member, 1 for one that is not named; None where none is declared."""
+    declared = how["weights"]
+    return None if declared is None else [float(declared.get(item.member, 1.0)) for item in members]
+
+
+def _checked(check: Recheck) -> dict[str, float]:
+    """Return what the comparison with ensemble-boxes found, as metrics; clusters by mask were not compared."""
+    found = {"check/images": float(len(check.images))}
+    return found | ({"check/max_box_difference": check.difference} if check.images else {})
+
+
 def _member_tree(item: _Promoted, merge_iou: float) -> tuple[dict[str, Any], dict[str, Path]]:
     """Return a promoted member's own tree as it was registered, without its steps on pixels, and its networks.
 
@@ -281,10 +302,8 @@ def _register(
         leaves |= folders
     fusion = {
         "kind": "fusion",
-        "method": how["method"],
-        "iou_threshold": how["iou_threshold"],
-        "skip_score": how["skip_score"],
-        "weights": None,
+        **options_to_data(options_from_data(how)),
+        "weights": _weights(how, members),
         "children": children,
     }
     folder = write_predictor(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from hubmap_ml.data import ArrayImage
-from hubmap_ml.fusion import fuse, merge_sources
+from hubmap_ml.fusion import FusionOptions, fuse, merge_sources
 from hubmap_ml.instances import (
     Annotations,
     BitMasks,
@@ -106,7 +106,7 @@ def by_hand() -> PredictionSet:
     folds = [merge_sources(found[f"leaves/f{k}"], n_sources=2, iou_threshold=0.6) for k in range(2)]
     folded = merge_sources(PredictionSet.stack_sources(folds, ["0", "1"]), n_sources=2, iou_threshold=0.6)
     members = [apply_steps(member, parse_steps(MEMBER_STEPS)) for member in (folded, found["leaves/m1"])]
-    fused = fuse(members, weights=[2, 1], iou_threshold=0.55, skip_score=0.01)
+    fused = fuse(members, FusionOptions(iou_threshold=0.55, skip_score=0.01), weights=[2, 1])
     return apply_steps(fused, parse_steps(FINAL_STEPS))
 
 
