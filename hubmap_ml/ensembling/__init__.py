@@ -1,6 +1,18 @@
 """Which members are good enough, how they become one, and which ensemble leads."""
 
-from hubmap_ml.ensembling.builder import EnsembleStudy, MemberSteps, ensemble_study, member_input
+from hubmap_ml.ensembling.builder import (
+    EnsembleStudy,
+    HeldOut,
+    MemberSteps,
+    Recipe,
+    ensemble_study,
+    member_input,
+    members_named,
+)
+from hubmap_ml.ensembling.choosing import Choosing, fusion_variants
+from hubmap_ml.ensembling.contributions import Contribution, Worth, contributions, cross_fitted_alone
+from hubmap_ml.ensembling.diversity import PairDiversity, diversity
+from hubmap_ml.ensembling.forward_selection import Forward, Limits, Selection, forward_selection
 from hubmap_ml.ensembling.gate import (
     GATE_TAG,
     HEADLINE_TAG,
@@ -27,21 +39,36 @@ __all__ = [
     "LINE_TAG",
     "PASSED",
     "PROXY_TAG",
+    "Choosing",
+    "Contribution",
     "EnsembleStudy",
     "Finding",
     "FoldRecord",
+    "Forward",
     "FusionMismatch",
     "GateResult",
+    "HeldOut",
+    "Limits",
     "MemberRecord",
     "MemberSteps",
+    "PairDiversity",
     "Recheck",
+    "Recipe",
+    "Selection",
     "VersionRecord",
+    "Worth",
     "champion",
     "check_member",
+    "contributions",
+    "cross_fitted_alone",
+    "diversity",
     "ensemble_study",
+    "forward_selection",
     "fuse",
+    "fusion_variants",
     "line_of",
     "member_input",
+    "members_named",
     "promoted",
     "recheck_boxes",
     "version_tags",

@@ -1,6 +1,7 @@
 """Several opinions on an image made one: suppression, merging of views and folds, fusion of members with masks."""
 
 from hubmap_ml.fusion.boxes import box_iou_matrix, overlapping_pairs
+from hubmap_ml.fusion.by_class import fuse_by_class, fuse_weighted
 from hubmap_ml.fusion.cluster_masks import MASK_RULES, MaskFusion
 from hubmap_ml.fusion.merging import MERGE_RULES, MergeRule, merge_sources
 from hubmap_ml.fusion.methods import (
@@ -42,6 +43,8 @@ __all__ = [
     "box_iou_matrix",
     "decided",
     "fuse",
+    "fuse_by_class",
+    "fuse_weighted",
     "kept_rows",
     "merge_sources",
     "non_maximum_suppression",

@@ -5,7 +5,7 @@ Torch-free: leaves come in as `PredictionSet`, wherever they were computed.
 
 from collections.abc import Callable
 
-from hubmap_ml.fusion import fuse, merge_sources
+from hubmap_ml.fusion import fuse, fuse_by_class, merge_sources
 from hubmap_ml.instances import PredictionSet
 from hubmap_ml.postprocess import apply_steps
 from hubmap_ml.predictor.nodes import Fusion, Leaf, Merge, Network, Node, Steps, Stored
@@ -43,6 +43,8 @@ def combine(node: Node, leaf: Callable[[Leaf], PredictionSet]) -> PredictionSet:
         )
     children = [combine(child, leaf) for child in node.children]
     names = [child.name or f"{row}" for row, child in enumerate(node.children)]
+    if isinstance(node, Fusion) and node.class_weights is not None:
+        return fuse_by_class(children, dict(node.class_weights), node.options, names=names)
     if isinstance(node, Fusion):
         return fuse(children, node.options, weights=node.weights, names=names)
     together = PredictionSet.stack_sources(children, names)

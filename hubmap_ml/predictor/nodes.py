@@ -102,12 +102,15 @@ class Fusion:
         children: a member each.
         options: the method and its values.
         weights: one a child; None is 1 each.
+        class_weights: for every class by name one weight a child, 0 for one that does not speak of it; None where
+            classes share ``weights``. As pairs, so that a node can be a key.
         name: for people.
     """
 
     children: tuple["Node", ...]
     options: FusionOptions
     weights: tuple[float, ...] | None = None
+    class_weights: tuple[tuple[str, tuple[float, ...]], ...] | None = None
     name: str = ""
 
 
@@ -169,6 +172,11 @@ def node_to_data(node: Node) -> dict[str, Any]:
         **name,
         **options_to_data(node.options),
         "weights": None if node.weights is None else list(node.weights),
+        **(
+            {}
+            if node.class_weights is None
+            else {"class_weights": {k: list(v) for k, v in node.class_weights}}
+        ),
         "children": children,
     }
 

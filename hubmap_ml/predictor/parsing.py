@@ -204,7 +204,30 @@ def _read_fusion(fields: _Fields) -> Fusion:
         options = options_from_data(data)
     except InputError as error:
         raise InputError(f"{fields.where}: {error}") from None
-    return Fusion(children=children, options=options, weights=weights, name=fields.end())
+    class_weights = _class_weights(fields, len(children))
+    return Fusion(
+        children=children, options=options, weights=weights, class_weights=class_weights, name=fields.end()
+    )
+
+
+def _class_weights(fields: _Fields, count: int) -> tuple[tuple[str, tuple[float, ...]], ...] | None:
+    """Read the weights of each class, one a child; that every class has some is seen where classes are known."""
+    given = fields.take("class_weights", None)
+    if given is None:
+        return None
+    usable = isinstance(given, Mapping) and all(
+        isinstance(weights, list)
+        and len(weights) == count
+        and all(isinstance(w, int | float) and isfinite(w) and w >= 0 for w in weights)
+        and any(weights)
+        for weights in given.values()
+    )
+    if not usable:
+        raise InputError(
+            f"{fields.where}: class_weights is {given!r}, must give every class {count} numbers >= 0, one for each "
+            "child, not all 0"
+        )
+    return tuple((str(name), tuple(float(w) for w in weights)) for name, weights in given.items())
 
 
 _READERS: dict[str, Callable[[_Fields], Node]] = {

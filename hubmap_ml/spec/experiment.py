@@ -239,8 +239,25 @@ class Ensemble(Part):
     ``masks`` how a cluster's masks become one, ``vote_share`` is the share of the members that must hold a pixel for
     ``masks: votes``, ``clip`` cuts the mask at the fused box. ``weights`` names members; those that it does not name
     weigh 1.
+
+    ``select`` says which members: ``forward`` selects with replacement in ``rounds`` picks (``bags`` random halves of
+    the library; 1 searches it whole), ``all`` takes every promoted one, ``fixed`` those that ``fixed`` names. ``weights:
+    optuna`` searches the chosen members' weights. ``budget_s_per_tile`` and ``max_members`` limit what may be chosen.
+    ``space`` lists values of the fusion that are tried for the chosen members. ``per_class`` lets each class choose
+    its own. ``carry`` says whether the registered model holds the members' weights or names their versions.
     """
 
+    select: Literal["forward", "all", "fixed"] = "forward"
+    fixed: tuple[str, ...] | None = Field(default=None, min_length=1)
+    rounds: int = Field(default=10, ge=1, le=100)
+    bags: int = Field(default=1, ge=1, le=100)
+    budget_s_per_tile: float | None = Field(default=None, gt=0)
+    max_members: int | None = Field(default=None, ge=1)
+    per_class: bool = False
+    space: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(
+        default={"iou_threshold": [0.5, 0.6, 0.7]}
+    )
+    carry: Literal["weights", "references"] = "weights"
     method: Literal["wbf", "nmw", "nms"] = "wbf"
     iou_threshold: float = Field(default=0.6, gt=0, lt=1)
     skip_score: float = Field(default=0.001, ge=0, lt=1)
@@ -249,7 +266,7 @@ class Ensemble(Part):
     masks: Literal["mean", "votes", "best", "union", "intersection"] = "mean"
     vote_share: float = Field(default=0.5, gt=0, le=1)
     clip: bool = False
-    weights: dict[str, Annotated[float, Field(gt=0, lt=float("inf"))]] | None = None
+    weights: dict[str, Annotated[float, Field(gt=0, lt=float("inf"))]] | Literal["optuna"] | None = None
     trials: int = Field(default=30, ge=1)
 
     @model_validator(mode="after")
@@ -259,6 +276,28 @@ class Ensemble(Part):
         if self.vote_share != type(self).model_fields["vote_share"].default and self.masks != "votes":
             raise ValueError(f"'vote_share' is an option of masks: votes, and masks is {self.masks}")
         return self
+
+    @model_validator(mode="after")
+    def _options_of_the_selection(self) -> "Ensemble":
+        if (self.select == "fixed") != (self.fixed is not None):
+            raise ValueError("'fixed' names the members of select: fixed; give both or neither")
+        if self.fixed is not None and len(set(self.fixed)) != len(self.fixed):
+            raise ValueError("'fixed' names a member twice; how much it counts is said by 'weights'")
+        if self.select == "forward" and isinstance(self.weights, dict):
+            raise ValueError("forward selection finds the weights; use select: all or fixed with 'weights'")
+        return self
+
+
+class Champion(Part):
+    """When a new ensemble takes the lead: the comparison with the leader on common images, paired.
+
+    ``probability`` is the least P(gain > 0) on these slides, ``slide_loss`` how much the score may fall on any slide.
+    ``force`` lets the next ensemble lead whatever the comparison says; it is recorded as forced.
+    """
+
+    probability: float = Field(default=0.9, gt=0.5, lt=1)
+    slide_loss: float = Field(default=0.02, ge=0, le=1)
+    force: bool = False
 
 
 class Keep(Part):
@@ -298,6 +337,7 @@ class Experiment(Part):
     tune: Tune = Tune()
     promote: Promote = Promote()
     ensemble: Ensemble = Ensemble()
+    champion: Champion = Champion()
     keep: Keep = Keep()
     min_ensemble_test_score: float | None = Field(default=None, ge=0, le=1)
     folder: Path = Field(default=Path(), exclude=True)
@@ -347,11 +387,13 @@ class Experiment(Part):
                     raise ValueError(
                         f"members.{name}.finetune.folds holds {fold}; there are 0 to {self.data.folds.n - 1}"
                     )
-        for name in self.ensemble.weights or ():
-            if name not in self.members:
-                raise ValueError(
-                    f"ensemble.weights names {name!r}, which is no member; members: {', '.join(self.members)}"
-                )
+        weights = self.ensemble.weights if isinstance(self.ensemble.weights, dict) else ()
+        for key, names in (("fixed", self.ensemble.fixed or ()), ("weights", weights)):
+            for name in names:
+                if name not in self.members:
+                    raise ValueError(
+                        f"ensemble.{key} names {name!r}, which is no member; members: {', '.join(self.members)}"
+                    )
         highest = _ends(self.tune.space.get("nms_iou"))[1]
         kept = min(member.predict.dedupe_iou for member in self.members.values())
         if highest is not None and highest > kept:
@@ -489,6 +531,7 @@ def _allowed(place: tuple[int | str, ...]) -> list[str]:
         "tune": Tune,
         "promote": Promote,
         "ensemble": Ensemble,
+        "champion": Champion,
         "keep": Keep,
     }
     for step, key in enumerate(place):

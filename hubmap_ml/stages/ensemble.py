@@ -7,75 +7,53 @@ recomputed from version tags at every call.
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubmap_ml.ensembling import (
-    LINE_TAG,
-    MemberSteps,
-    Recheck,
+    Choosing,
+    EnsembleStudy,
+    Forward,
+    Limits,
     VersionRecord,
+    Worth,
     champion,
+    contributions,
+    cross_fitted_alone,
+    diversity,
     ensemble_study,
     version_tags,
 )
 from hubmap_ml.fusion import options_from_data, options_to_data
-from hubmap_ml.instances import PredictionSet, write_predictions
-from hubmap_ml.postprocess import apply_steps, candidate_steps, parse_steps
-from hubmap_ml.predictor import (
-    Merge,
-    Steps,
-    leaves_of,
-    node_to_data,
-    nodes_of,
-    read_manifest,
-    write_predictor,
-)
+from hubmap_ml.instances import Annotations, PredictionSet, write_predictions
+from hubmap_ml.postprocess import apply_steps, parse_steps, steps_to_data
+from hubmap_ml.predictor import write_predictor
 from hubmap_ml.serving import log_predictor
 from hubmap_ml.spec import InputError, StageInputs
-from hubmap_ml.stages import inputs, promote, upstream
+from hubmap_ml.stages import ensemble_record, inputs, upstream
 from hubmap_ml.stages.candidates import out_of_fold
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags
+from hubmap_ml.stages.promoted_members import (
+    COST_TAG,
+    PromotedMember,
+    costs,
+    member_steps,
+    member_tree,
+    on_same_images,
+    promoted_members,
+    promoted_versions,
+)
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.study_record import believable, in_words, study_to_data
-from hubmap_ml.stages.tune import read_study
-from hubmap_ml.tracking import (
-    CHAMPION,
-    PROMOTED,
-    FoundRun,
-    Version,
-    by_alias,
-    folder_of,
-    get_run,
-    point_alias,
-    versions,
-)
-from hubmap_ml.tuning import with_setting
+from hubmap_ml.tracking import CHAMPION, FoundRun, Version, point_alias, versions
 
 RESULT = "study.json"
 OUT_OF_FOLD = "out_of_fold"
+CROSS_FITTED = "cross_fitted"
+WEIGHT_TRIALS = 30
 LEADS = ", champion"
-
-
-@dataclass(frozen=True)
-class _Promoted:
-    """A promoted member: its version, its study and the runs that hold its candidates.
-
-    A refit member stands in with its recipe's out-of-fold candidates, by proxy, and predicts with its own network.
-
-    Attributes:
-        predicted: runs with out-of-fold candidates.
-        refit: runs of a refit member's own predictions.
-    """
-
-    member: str
-    version: Version
-    study: dict[str, Any]
-    predicted: Sequence[FoundRun]
-    refit: Sequence[FoundRun] = ()
 
 
 def run(*, experiment: str = "demo", raw: str = "", fresh: bool = False, parent: str = "") -> Outcome:
@@ -100,64 +78,61 @@ def work(session: Session) -> Outcome:
 
         if done := at.reuse(wanted, check):
             return done
-        members = _promoted(session, at.run.client, standing)
+        members = promoted_members(session, at.run.client, standing)
         values = wanted.values
         how, tuning = values["ensemble"], values["tune"]
-        options, weights = options_from_data(how), _weights(how, members)
         at.run.identify(wanted, upstream_runs=[item.version.run_id for item in members])
         at.recorder.params(
             {
                 "members": ",".join(item.version.uri for item in members),
-                "method": how["method"],
-                "trials": how["trials"],
+                **{key: how[key] for key in ("select", "method", "trials")},
             }
         )
         candidates: list[PredictionSet] = []
         for item in members:
             found, _ = out_of_fold(item.predicted, values["merge_iou"])
             candidates.append(found)
-        together = _same_images(candidates)
+        together = on_same_images(candidates)
         truth = prepared.data.annotations_of(prepared.data.images.rows_of(list(together[0].images.ids)))
+        names = [item.member for item in members]
+        steps = [member_steps(item.study) for item in members]
         result = ensemble_study(
             truth,
             together,
-            members=[_steps(item.study) for item in members],
-            names=[item.member for item in members],
-            options=options,
-            weights=weights,
+            members=steps,
+            names=names,
+            options=options_from_data(how),
+            choosing=_choosing(how, members, tuning["seed"]),
             base_steps=parse_steps(values["postprocess"]),
             space=tuning["space"],
             metric=values["metric"],
             trials=how["trials"],
             seed=tuning["seed"],
+            thresholds_per_class=tuning["per_class"],
         )
         study = result.study
-        at.recorder.data(study_to_data(study), RESULT)
-        final = apply_steps(result.fused, parse_steps(study.best_steps))
-        write_predictions(at.recorder.folder / OUT_OF_FOLD, final)
-        at.recorder.artifact(at.recorder.folder / OUT_OF_FOLD)
-        at.recorder.metrics(
-            {
-                "score/base": study.base_value,
-                "score/tuned": study.value,
-                "score/cross_fitted": study.cross_fitted,
-                **_checked(result.check),
-            },
-            step=0,
-        )
+        alone = {
+            name: cross_fitted_alone(item, own.held_out, result)
+            for name, item, own in zip(names, together, steps, strict=True)
+            if result.held_out
+        }
+        worth = contributions(values["metric"], truth, result, alone, seed=tuning["seed"])
+        _keep(at, result, truth, names, alone, worth, costs(members))
+        chosen = [members[k] for k in result.recipe.chosen]
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
-        version = _register(at, wanted, members, study, prepared, leaks)
+        version = _register(at, wanted, chosen, result, prepared, leaks)
         leading = recompute_champion(session, at.run.client, standing)
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         return at.finish(
             f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
+            f"members {ensemble_record.members_in_words(result.recipe, names)}; "
             f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}{_by_proxy(members)}; "
             f"version {version.number}" + (LEADS if leading and leading.number == version.number else ""),
             headline=believable(study.cross_fitted, study.value),
             details={
-                "members": [item.version.uri for item in members],
+                "members": [item.version.uri for item in chosen],
                 "version": version.number,
                 "champion": leading.number if leading else None,
             },
@@ -170,7 +145,7 @@ def identity(session: Session, client: Any, prepared: upstream.Prepared) -> Stag
     Raises:
         InputError: none is.
     """
-    members = _promoted_versions(session, client, inputs.line(session, prepared.data))
+    members = promoted_versions(session, client, inputs.line(session, prepared.data))
     keys = {member: version.tags["hubmap.stage_key"] for member, version in members.items()}
     return inputs.ensemble(session, keys, prepared.data)
 
@@ -197,47 +172,7 @@ def recompute_champion(session: Session, client: Any, standing: str) -> Version 
     return chosen
 
 
-def _promoted(session: Session, client: Any, standing: str) -> list[_Promoted]:
-    found = []
-    for member, version in _promoted_versions(session, client, standing).items():
-        study = read_study(get_run(client, version.tags["hubmap.tune_run"]))
-        runs, refit = (
-            [get_run(client, run_id) for run_id in version.tags.get(tag, "").split(",") if run_id]
-            for tag in ("hubmap.predict_runs", promote.REFIT_RUNS_TAG)
-        )
-        found.append(_Promoted(member, version, study, runs, refit))
-    return found
-
-
-def _promoted_versions(session: Session, client: Any, standing: str) -> dict[str, Version]:
-    found = {}
-    for member in session.experiment.members:
-        try:
-            version = by_alias(client, promote.model_name(session, member), PROMOTED)
-        except InputError:
-            continue
-        if version.tags.get(LINE_TAG) == standing:
-            found[member] = version
-    if not found:
-        raise InputError(
-            f"experiment {session.experiment.name!r} has no promoted member for this data, metric and folds; run "
-            f"'mlflow run . -e promote -P experiment={session.experiment.name}' first"
-        )
-    return found
-
-
-def _same_images(candidates: Sequence[PredictionSet]) -> list[PredictionSet]:
-    """Bring all members to the images that every one of them predicted, in the first one's order."""
-    common = set(candidates[0].images.ids)
-    for item in candidates[1:]:
-        common &= set(item.images.ids)
-    if not common:
-        raise InputError("the promoted members have no held-out image in common; give them the same folds")
-    names = [name for name in candidates[0].images.ids if name in common]
-    return [item.take_images(item.images.rows_of(names)) for item in candidates]
-
-
-def _by_proxy(members: Sequence[_Promoted]) -> str:
+def _by_proxy(members: Sequence[PromotedMember]) -> str:
     """Say which members had no out-of-fold candidates of their own."""
     proxies = [item.member for item in members if item.refit]
     return (
@@ -245,70 +180,87 @@ def _by_proxy(members: Sequence[_Promoted]) -> str:
     )
 
 
-def _steps(study: Mapping[str, Any]) -> MemberSteps:
-    """Read a member's steps from its study: those fitted on all folds, and those that each fold's others chose."""
-    steps = parse_steps(study["best_steps"])
-    chosen = zip(study["folds"], study["chosen"], strict=True)
-    return MemberSteps(
-        steps, {fold: with_setting(steps, setting) for fold, setting in chosen if setting is not None}
+def _choosing(how: Mapping[str, Any], members: Sequence[PromotedMember], seed: int) -> Choosing:
+    """Return how members are chosen.
+
+    Raises:
+        InputError: a budget of seconds, and a member whose cost nobody measured.
+    """
+    budget = how["budget_s_per_tile"]
+    if budget is not None and not costs(members):
+        unknown = next(item for item in members if COST_TAG not in item.version.tags)
+        raise InputError(
+            f"ensemble.budget_s_per_tile: {unknown.version.uri} does not say what an image costs; promote again"
+        )
+    declared = how["weights"] if isinstance(how["weights"], Mapping) else None
+    return Choosing(
+        select="forward" if how["select"] == "forward" else "all",
+        weights=None
+        if declared is None
+        else tuple(float(declared.get(item.member, 1.0)) for item in members),
+        forward=Forward(how["rounds"], how["bags"], seed),
+        limits=Limits(costs(members), budget, how["max_members"]),
+        weight_trials=WEIGHT_TRIALS if how["weights"] == "optuna" else 0,
+        fusion=how["space"],
+        per_class=how["per_class"],
+        seed=seed,
     )
 
 
-def _weights(how: Mapping[str, Any], members: Sequence[_Promoted]) -> list[float] | None:
-    """Return the declared weight of each promoted member, 1 for one that is not named; None where none is declared."""
-    declared = how["weights"]
-    return None if declared is None else [float(declared.get(item.member, 1.0)) for item in members]
-
-
-def _checked(check: Recheck) -> dict[str, float]:
-    """Return what the comparison with ensemble-boxes found, as metrics; clusters by mask were not compared."""
-    found = {"check/images": float(len(check.images))}
-    return found | ({"check/max_box_difference": check.difference} if check.images else {})
-
-
-def _member_tree(item: _Promoted, merge_iou: float) -> tuple[dict[str, Any], dict[str, Path]]:
-    """Return a promoted member's own tree as it was registered, without its steps on pixels, and its networks.
-
-    Raises:
-        InputError: the version merges views and folds by another threshold than the candidates that were tuned here.
-    """
-    folder = folder_of(item.version)
-    tree = read_manifest(folder).tree
-    assert isinstance(tree, Steps)
-    merges = {node.iou_threshold for node in nodes_of(tree) if isinstance(node, Merge)}
-    if merges != {merge_iou}:
-        raise InputError(
-            f"{item.version.uri} merges views and folds at IoU {sorted(merges)} and this experiment at {merge_iou}; "
-            "promote again"
-        )
-    ours = node_to_data(dataclasses.replace(tree, steps=candidate_steps(tree.steps)))
-    return ours, {leaf.path: folder / leaf.path for leaf in leaves_of(tree)}
+def _keep(
+    at: Running,
+    result: EnsembleStudy,
+    truth: Annotations,
+    names: Sequence[str],
+    alone: Mapping[str, PredictionSet],
+    worth: Worth | None,
+    cost: Sequence[float],
+) -> None:
+    """Keep findings, figures and both sets of predictions: refitted on all folds, and cross-fitted."""
+    pairs = diversity(truth, alone) if worth is not None else ()
+    at.recorder.data(study_to_data(result.study), RESULT)
+    at.recorder.data(
+        ensemble_record.ensemble_to_data(result, names, pairs, worth, cost), ensemble_record.RESULT
+    )
+    finals = {OUT_OF_FOLD: apply_steps(result.fused, result.recipe.steps), CROSS_FITTED: result.cross_fitted}
+    for name, final in finals.items():
+        if final is not None:
+            write_predictions(at.recorder.folder / name, final)
+            at.recorder.artifact(at.recorder.folder / name)
+    at.recorder.metrics(ensemble_record.metrics_of(result, names, worth), step=0)
 
 
 def _register(
     at: Running,
     wanted: StageInputs,
-    members: Sequence[_Promoted],
-    study: Any,
+    members: Sequence[PromotedMember],
+    result: EnsembleStudy,
     prepared: upstream.Prepared,
     leaks: Mapping[str, str],
 ) -> Version:
-    session, how = at.session, wanted.values["ensemble"]
+    session, study = at.session, result.study
+    weights, class_weights = ensemble_record.weights_to_data(result.recipe)
     leaves: dict[str, Path] = {}
     children = []
     for item in members:
-        tree, folders = _member_tree(item, wanted.values["merge_iou"])
+        tree, folders = member_tree(item, wanted.values["merge_iou"])
         children.append(tree)
         leaves |= folders
     fusion = {
         "kind": "fusion",
-        **options_to_data(options_from_data(how)),
-        "weights": _weights(how, members),
+        **options_to_data(result.recipe.options),
+        "weights": weights,
+        **({} if class_weights is None else {"class_weights": class_weights}),
         "children": children,
     }
     folder = write_predictor(
         at.recorder.folder / "predictor",
-        tree={"kind": "steps", "name": "ensemble", "steps": list(study.best_steps), "child": fusion},
+        tree={
+            "kind": "steps",
+            "name": "ensemble",
+            "steps": steps_to_data(result.recipe.steps),
+            "child": fusion,
+        },
         leaves=leaves,
         categories=prepared.data.annotations.categories,
         properties={
@@ -323,7 +275,10 @@ def _register(
         name="ensemble",
         registered_model_name=name,
         run_id=at.run.run_id,
-        metadata={"members": [item.version.uri for item in members], "steps": list(study.best_steps)},
+        metadata={
+            "members": [item.version.uri for item in members],
+            "steps": steps_to_data(result.recipe.steps),
+        },
         tags={
             **version_tags(believable(study.cross_fitted, study.value), wanted.values["line"]),
             **leaks,
@@ -331,6 +286,7 @@ def _register(
             "hubmap.data_digest": prepared.digest,
             "hubmap.stage_key": at.run.key,
             "hubmap.members": json.dumps([item.version.uri for item in members]),
+            **({COST_TAG: f"{sum(costs(members)):.4g}"} if costs(members) else {}),
             "hubmap.run": at.run.run_id,
         },
     )

@@ -109,7 +109,8 @@ def ensemble(session: Session, members: Mapping[str, str], data: PreparedData) -
         **scoring(experiment),
         "members": list(members),
         "ensemble": experiment.ensemble.model_dump(mode="json"),
-        "tune": experiment.tune.model_dump(mode="json", include={"seed", "space"}),
+        "champion": experiment.champion.model_dump(mode="json"),
+        "tune": experiment.tune.model_dump(mode="json", include={"seed", "space", "per_class"}),
         "line": line(session, data),
     }
     return StageInputs("ensemble", values, tuple(members.values()), data.digest)

@@ -2,7 +2,7 @@
 
 from hubmap_ml.tuning.assessment import Assessment, Curve, Spread, assess
 from hubmap_ml.tuning.cross_fitting import CrossFit, cross_fitted
-from hubmap_ml.tuning.per_class import require_per_class, run_study_per_class
+from hubmap_ml.tuning.per_class import of_class, require_per_class, run_study_per_class
 from hubmap_ml.tuning.recheck import recheck
 from hubmap_ml.tuning.sampling import ADAPTIVE, SAMPLERS
 from hubmap_ml.tuning.scorers import CachedScorer, DirectScorer, FoldScorer
@@ -28,6 +28,7 @@ __all__ = [
     "Study",
     "assess",
     "cross_fitted",
+    "of_class",
     "parse_space",
     "recheck",
     "require_per_class",

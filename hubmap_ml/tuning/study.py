@@ -101,6 +101,7 @@ def run_study(
     storage: str | None = None,
     name: str = "study",
     deduplicated_at: float = DEDUPLICATED_AT,
+    cross_fit: bool = True,
     progress: Progress | None = None,
 ) -> Study:
     """Search a space of post-processing values.
@@ -125,6 +126,8 @@ def run_study(
         storage: an Optuna storage that other workers share, or that a broken study goes on from; in memory by default.
         name: the study's name there.
         deduplicated_at: as for ``parse_space``.
+        cross_fit: false makes only the choice on all folds, for whoever holds folds out elsewhere: ``cross_fitted`` is
+            then NaN.
         progress: see ``Progress``.
 
     Raises:
@@ -153,7 +156,9 @@ def run_study(
     base = setting_of(base_steps, searched.names)
     base_scores = scores.exact(base)
     held_out = usable_folds(np.array([base_scores]))
-    plan = plan_trials(searched, sampler, trials, seed, held_out.tolist() if len(held_out) > 1 else ())
+    plan = plan_trials(
+        searched, sampler, trials, seed, held_out.tolist() if cross_fit and len(held_out) > 1 else ()
+    )
     found = search(
         scores.while_searching, base, searched, plan, weights,
         sampler=sampler, seed=seed, storage=storage, name=name, progress=progress,
@@ -168,7 +173,8 @@ def run_study(
         scores.check_cache(found.settings[best]),
         _check_by_reference(truth, predictions, rows, best_steps, metric),
     )
-    fitted = cross_fitted(by_fold, weights, [_exact_of(found, exact, k) for k in range(len(rows))])
+    candidates = [_exact_of(found, exact, k) for k in range(len(rows))]
+    fitted = cross_fitted(by_fold if cross_fit else by_fold[:0], weights, candidates)
     return Study(
         metric=metric,
         sampler=sampler,

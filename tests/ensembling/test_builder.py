@@ -3,10 +3,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubmap_ml.ensembling import FusionMismatch, MemberSteps, ensemble_study, member_input, recheck_boxes
+from hubmap_ml.ensembling import (
+    Choosing,
+    Forward,
+    FusionMismatch,
+    Limits,
+    MemberSteps,
+    contributions,
+    cross_fitted_alone,
+    diversity,
+    ensemble_study,
+    member_input,
+    recheck_boxes,
+)
 from hubmap_ml.fusion import FusionOptions, fuse, weighted_boxes_fusion
 from hubmap_ml.instances import SOFT, Instances, PredictionSet
-from hubmap_ml.postprocess import parse_steps
+from hubmap_ml.metrics import evaluate
+from hubmap_ml.postprocess import apply_steps, parse_steps
+from hubmap_ml.spec import InputError
 from tests.random_scenes import CATEGORIES, images, predictions, truths
 
 STEPS = parse_steps([{"score": 0.05}, {"nms": {"iou": 0.5}}, {"mask_threshold": 0.5}, {"min_area": 0}])
@@ -112,6 +126,7 @@ def test_an_ensemble_is_fused_checked_and_tuned():
     assert found.study.value >= found.study.base_value > 0
     assert found.study.mismatch == 0
     assert len(found.study.trials) == 8
+    assert found.recipe.weights == (0.5, 1.0, 0.5)
     assert found.fused.cluster_offsets is not None
     assert np.isnan(found.study.cross_fitted)  # the members say nothing of held-out folds
 
@@ -140,3 +155,172 @@ def test_a_folds_score_takes_nothing_that_its_own_truths_chose():
     assert study({0: nothing, 1: nothing}).cross_fitted == 0
     assert 0 < study({0: STEPS, 1: nothing}).cross_fitted < honest.cross_fitted
     assert np.isnan(study({0: STEPS}).cross_fitted)
+
+
+FORWARD = Choosing(select="forward", forward=Forward(rounds=4), fusion={"iou_threshold": [0.5, 0.7]})
+BOTH = {0: STEPS, 1: STEPS, 2: STEPS}
+
+
+def built(candidates, truth, how=FORWARD, held_out=BOTH, **options):
+    return ensemble_study(
+        truth, candidates, members=[MemberSteps(STEPS, held_out)] * len(candidates), base_steps=STEPS, space=SPACE,
+        trials=4, choosing=how, names=[str(k) for k in range(len(candidates))], **options,
+    )  # fmt: skip
+
+
+def scene(n_images=6, n_folds=3, good=2, bad=1):
+    """Members that found the objects, and members that found others."""
+    table = images(n_images, n_folds=n_folds)
+    found = [predictions([7, k], table=table, objects_seed=2, count=40) for k in range(good)]
+    wrong = [predictions([9, k], table=table, objects_seed=77, count=40) for k in range(bad)]
+    return truths(2, table=table), [*found, *wrong]
+
+
+def test_forward_selection_leaves_out_a_member_that_knows_nothing():
+    truth, candidates = scene()
+    found = built(candidates, truth)
+    assert found.recipe.chosen in ((0,), (1,), (0, 1))
+    assert all(2 not in part.recipe.chosen for part in found.held_out.values())
+    selection = found.recipe.selections[""]
+    assert selection.counts in selection.path
+    assert len(selection.cross_fitted) == 4
+
+
+def test_the_score_is_that_of_what_the_other_folds_built():
+    """Built by hand without a fold, and scored on it: nothing of the fold is looked at before."""
+    truth, candidates = scene()
+    found = built(candidates, truth)
+    for number, part in found.held_out.items():
+        others = np.flatnonzero(candidates[0].images.folds != number)
+        assert list(part.rows) == list(np.flatnonzero(candidates[0].images.folds == number))
+        again = built(
+            [item.take_images(others) for item in candidates], truth.take_images(others), held_out={}
+        )
+        assert again.recipe.weights == part.recipe.weights
+        assert again.recipe.options == part.recipe.options
+        assert again.recipe.steps == part.recipe.steps
+        fused = again.recipe.fuse([member_input(item, STEPS).take_images(part.rows) for item in candidates])
+        final = apply_steps(fused, again.recipe.steps)
+        assert evaluate("ap60", truth.take_images(part.rows), final).value == part.score
+    scores = [found.held_out[number].score for number in found.study.folds]
+    assert found.study.cross_fitted == pytest.approx(np.mean(scores))
+    assert list(found.study.held_out_values) == scores
+    whole = found.cross_fitted
+    assert list(whole.images.ids) == list(candidates[0].images.ids)
+
+
+@pytest.mark.parametrize("fold", [0, 1, 2])
+def test_other_truths_of_a_fold_change_nothing_that_scores_it(fold):
+    truth, candidates = scene()
+    here = truth.images.folds[truth.image_rows()] == fold
+    changed = truth.take(np.flatnonzero(~here | (np.arange(len(truth)) % 2 == 0)))
+    before, after = built(candidates, truth), built(candidates, changed)
+    assert before.held_out[fold].recipe == after.held_out[fold].recipe
+    assert before.held_out[fold].score != after.held_out[fold].score
+
+
+def test_the_search_of_weights_and_the_fusion_that_is_tried_never_score_below_where_they_began():
+    truth, candidates = scene(bad=0)
+    plain = built(candidates, truth, Choosing())
+    tuned = built(candidates, truth, Choosing(weight_trials=6, fusion={"iou_threshold": [0.4, 0.5]}))
+    assert plain.recipe.weights == (1.0, 1.0)
+    assert max(tuned.recipe.weights) == 1.0
+    assert tuned.recipe.options.iou_threshold in (0.4, 0.5, 0.6)
+    again = built(candidates, truth, Choosing(weight_trials=6, fusion={"iou_threshold": [0.4, 0.5]}))
+    assert again.recipe == tuned.recipe
+
+
+def test_each_class_chooses_its_own_members():
+    """One member knows vessels, the other glomeruli: together they are both, and the check by ensemble-boxes holds."""
+    table = images(6, n_folds=3)
+    truth = truths(2, table=table)
+    knows = [predictions([7, k], table=table, objects_seed=2, count=40) for k in range(2)]
+    wrong = [predictions([9, k], table=table, objects_seed=77, count=40) for k in range(2)]
+    members = []
+    for label in range(2):
+        right = knows[label].take(np.flatnonzero(knows[label].labels == label))
+        other = wrong[label].take(np.flatnonzero(wrong[label].labels != label))
+        both = PredictionSet.stack_sources([right, other], ["right", "other"])
+        members.append(both.replace(source=np.zeros(len(both), np.int16), sources=("member",)))
+    how = Choosing(select="forward", forward=Forward(rounds=3), per_class=True)
+    found = built(members, truth, how)
+    assert found.recipe.class_weights == {"vessel": (1.0, 0.0), "glomerulus": (0.0, 1.0)}
+    assert found.recipe.chosen == (0, 1)
+    assert set(found.recipe.selections) == {"vessel", "glomerulus"}
+    assert found.check.difference < 1e-6
+    jointly = built(members, truth, Choosing(select="forward", forward=Forward(rounds=3)))
+    assert found.study.cross_fitted > jointly.study.cross_fitted
+
+
+def test_a_limit_holds_in_every_fold_and_for_all_classes_together():
+    truth, candidates = scene(bad=0, good=3)
+    limits = Limits(costs=(1.0, 2.0, 3.0), budget_s=3.0, max_members=2)
+    for per_class in (False, True):
+        how = Choosing(select="forward", forward=Forward(rounds=4), limits=limits, per_class=per_class)
+        found = built(candidates, truth, how)
+        recipes = [found.recipe, *(part.recipe for part in found.held_out.values())]
+        assert all(limits.allow(recipe.weights) for recipe in recipes)
+    with pytest.raises(InputError, match="max_members 2"):
+        built(candidates, truth, Choosing(limits=limits))
+
+
+def test_a_fusion_value_that_there_is_not_is_named():
+    truth, candidates = scene()
+    with pytest.raises(InputError, match=r"ensemble\.space: fusion has no value 'iou'"):
+        built(candidates, truth, Choosing(fusion={"iou": [0.5]}))
+
+
+@pytest.mark.parametrize("metric", ["dsb_map", "coco_segm"])
+def test_other_metrics_choose_too(metric):
+    truth, candidates = scene()
+    found = built(candidates, truth, metric=metric)
+    assert 0 < found.study.cross_fitted <= 1
+    assert 2 not in found.recipe.chosen
+
+
+def test_contributions_are_paired_and_what_leaving_out_makes():
+    truth, candidates = scene(n_images=24)
+    study = built(candidates, truth, Choosing())
+    alone = {f"m{k}": cross_fitted_alone(item, BOTH, study) for k, item in enumerate(candidates)}
+    worth = contributions("ap60", truth, study, alone, resamples=200)
+    assert [one.name for one in worth.contributions] == ["m0", "m1", "m2"]
+    assert worth.comparison.scores[0].value == pytest.approx(study.study.cross_fitted)
+    for member, one in enumerate(worth.contributions):
+        parts = []
+        for part in study.held_out.values():
+            left = part.recipe.fuse(part.inputs, without=member)
+            final = apply_steps(left, part.recipe.steps)
+            parts.append(evaluate("ap60", truth.take_images(part.rows), final).value)
+        assert one.added.value == pytest.approx(study.study.cross_fitted - np.mean(parts))
+        assert one.folds == 3
+        assert one.added.on_these.low <= one.added.value <= one.added.on_these.high
+        assert one.above.value == pytest.approx(study.study.cross_fitted - one.score)
+    assert worth.contributions[2].added.value < 0 < worth.contributions[0].added.value
+    assert worth.contributions[2].added.probability < 0.5 < worth.contributions[0].added.probability
+
+
+def test_a_lone_member_has_no_contribution_but_a_place_beside_the_ensemble():
+    truth, candidates = scene(n_images=12, good=1, bad=0)
+    study = built(candidates, truth)
+    worth = contributions(
+        "ap60", truth, study, {"m": cross_fitted_alone(candidates[0], BOTH, study)}, resamples=50
+    )
+    [one] = worth.contributions
+    assert one.added is None
+    assert one.folds == 3
+    assert contributions("ap60", truth, built(candidates, truth, held_out={}), {}) is None
+
+
+def test_diversity_of_a_member_with_itself_is_none():
+    table = images(4)
+    truth = truths(2, table=table)
+    found = apply_steps(predictions(7, table=table, objects_seed=2, count=40), STEPS)
+    other = apply_steps(predictions(8, table=table, objects_seed=77, count=40), STEPS)
+    same, far, _ = diversity(truth, {"a": found, "b": found, "c": other})
+    assert same.disagreeing == 0
+    assert same.only_first == same.only_second == 0
+    assert same.both + same.neither == int((~truth.iscrowd).sum())
+    assert far.disagreeing > 0.2
+    assert far.only_first > 0
+    if same.both and same.neither:
+        assert same.hit_correlation == pytest.approx(1)

@@ -1,0 +1,114 @@
+"""What is kept of an ensemble as data: its members and weights, how sure its score is, what each member adds."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hubmap_ml.ensembling import EnsembleStudy, PairDiversity, Recheck, Recipe, Worth
+from hubmap_ml.fusion import options_to_data
+from hubmap_ml.postprocess import steps_to_data
+
+RESULT = "ensemble.json"
+
+
+def recipe_to_data(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
+    """Return an ensemble as JSON-able data, members by name; those that were not chosen have no weight."""
+
+    def named(weights: Sequence[float]) -> dict[str, float]:
+        return {name: weight for name, weight in zip(names, weights, strict=True) if weight > 0}
+
+    return {
+        "weights": named(recipe.weights),
+        "class_weights": {label: named(weights) for label, weights in recipe.class_weights.items()},
+        "fusion": options_to_data(recipe.options),
+        "steps": steps_to_data(recipe.steps),
+        "selection": {
+            label: {
+                "path": [named(counts) for counts in found.path],
+                "seen": list(found.seen),
+                "cross_fitted": list(found.cross_fitted),
+            }
+            for label, found in recipe.selections.items()
+        },
+    }
+
+
+def ensemble_to_data(
+    study: EnsembleStudy,
+    names: Sequence[str],
+    pairs: Sequence[PairDiversity],
+    worth: Worth | None,
+    costs: Sequence[float],
+) -> dict[str, Any]:
+    """Return all that was found out about an ensemble."""
+    found = {
+        "registered": recipe_to_data(study.recipe, names),
+        "by_fold": {
+            str(number): {**recipe_to_data(part.recipe, names), "score": part.score}
+            for number, part in study.held_out.items()
+        },
+        "refitted": study.study.value,
+        "cross_fitted": study.study.cross_fitted,
+        "costs_s_per_image": dict(zip(names, costs, strict=True)) if costs else {},
+        "diversity": [dataclasses.asdict(pair) for pair in pairs],
+        "contributions": [dataclasses.asdict(one) for one in worth.contributions] if worth else [],
+        "score": dataclasses.asdict(worth.comparison.scores[0]) if worth else {},
+        "slides": [dataclasses.asdict(slide) for slide in worth.comparison.slides] if worth else [],
+    }
+    numbers: dict[str, Any] = json.loads(json.dumps(found), parse_constant=lambda _: None)  # NaN is no JSON
+    return numbers
+
+
+def metrics_of(study: EnsembleStudy, names: Sequence[str], worth: Worth | None) -> dict[str, float]:
+    """Return the figures by name, the finite ones."""
+    found = {
+        "score/base": study.study.base_value,
+        "score/tuned": study.study.value,
+        "score/cross_fitted": study.study.cross_fitted,
+        **_checked(study.check),
+        **{f"weight/{name}": weight for name, weight in zip(names, study.recipe.weights, strict=True)},
+    }
+    if worth is not None:
+        interval = worth.comparison.scores[0].on_these
+        if interval.low is not None and interval.high is not None:
+            found |= {"score/cross_fitted_low": interval.low, "score/cross_fitted_high": interval.high}
+        for one in worth.contributions:
+            found[f"alone/{one.name}"] = one.score
+            if one.added is not None:
+                found[f"added/{one.name}"] = one.added.value
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _checked(check: Recheck) -> dict[str, float]:
+    """Return what the comparison with ensemble-boxes found; clusters by mask were not compared."""
+    found = {"check/images": float(len(check.images))}
+    return found | ({"check/max_box_difference": check.difference} if check.images else {})
+
+
+def members_in_words(recipe: Recipe, names: Sequence[str]) -> str:
+    """Name the chosen members, with their weights where these differ."""
+    if recipe.class_weights:
+        return "; ".join(
+            f"{label}: {_weighted(names, weights)}" for label, weights in recipe.class_weights.items()
+        )
+    return _weighted(names, recipe.weights)
+
+
+def _weighted(names: Sequence[str], weights: Sequence[float]) -> str:
+    chosen = {name: weight for name, weight in zip(names, weights, strict=True) if weight > 0}
+    if len(set(chosen.values())) == 1:
+        return ", ".join(chosen)
+    return ", ".join(f"{name} {weight:.2g}" for name, weight in chosen.items())
+
+
+def weights_to_data(
+    recipe: Recipe,
+) -> tuple[list[float] | None, Mapping[str, list[float]] | None]:
+    """Return the weights of the chosen members, and those of each class, as a fusion node of a predictor has them."""
+    chosen = recipe.chosen
+    if recipe.class_weights:
+        return None, {label: [weights[k] for k in chosen] for label, weights in recipe.class_weights.items()}
+    weights = [recipe.weights[k] for k in chosen]
+    return (None if len(set(weights)) == 1 else weights), None
