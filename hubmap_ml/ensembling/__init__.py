@@ -24,21 +24,32 @@ from hubmap_ml.ensembling.gate import (
     GateResult,
     MemberRecord,
     VersionRecord,
-    champion,
     check_member,
     line_of,
     promoted,
     version_tags,
 )
+from hubmap_ml.ensembling.policy import (
+    AGAINST_TAG,
+    FORCED_TAG,
+    Challenge,
+    Standing,
+    challenge_of,
+    rollback_tag,
+    standing,
+)
 from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
 from hubmap_ml.fusion import fuse
 
 __all__ = [
+    "AGAINST_TAG",
+    "FORCED_TAG",
     "GATE_TAG",
     "HEADLINE_TAG",
     "LINE_TAG",
     "PASSED",
     "PROXY_TAG",
+    "Challenge",
     "Choosing",
     "Contribution",
     "EnsembleStudy",
@@ -55,9 +66,10 @@ __all__ = [
     "Recheck",
     "Recipe",
     "Selection",
+    "Standing",
     "VersionRecord",
     "Worth",
-    "champion",
+    "challenge_of",
     "check_member",
     "contributions",
     "cross_fitted_alone",
@@ -71,5 +83,7 @@ __all__ = [
     "members_named",
     "promoted",
     "recheck_boxes",
+    "rollback_tag",
+    "standing",
     "version_tags",
 ]

@@ -1,8 +1,8 @@
-"""The promotion gate's arithmetic: which members may be registered, which versions are promoted, which is champion.
+"""The promotion gate's arithmetic: which members may be registered, which versions are promoted.
 
 Pure functions over records and version tags. Whoever calls them has opened the checkpoints and read the scores, and
-writes the tags; because ``promoted`` and ``champion`` depend on nothing but tags, computing them again is also the
-repair after a crash between two calls to the registry.
+writes the tags; because ``promoted`` depends on nothing but tags, as ``policy.standing`` does, computing it again is
+also the repair after a crash between two calls to the registry.
 
 Versions stand in a line: the same data, folds and metric (see ``line_of``). Versions of another line are never compared
 with these, and a new digest of the data starts a new line.
@@ -91,7 +91,7 @@ class GateResult:
         return f"failed: {failures}" if failures else PASSED
 
     def tags(self) -> dict[str, str]:
-        """Return the version tags that ``promoted`` and ``champion`` read, and one tag a finding."""
+        """Return the version tags that ``promoted`` reads, and one tag a finding."""
         tags = version_tags(self.record.headline, self.record.line, verdict=self.verdict)
         tags[LEAK_TAG] = str(self.record.leak_level)
         if self.record.proxy_of:
@@ -169,7 +169,7 @@ def line_of(*, data_digest: str, metric: str, folds: Mapping[str, object]) -> st
 
 
 def version_tags(headline: float, line: str, *, verdict: str = PASSED) -> dict[str, str]:
-    """Return the tags that ``promoted`` and ``champion`` read, for a version of a member or an ensemble."""
+    """Return the tags that ``promoted`` and ``policy.standing`` read, for a version of a member or an ensemble."""
     return {GATE_TAG: verdict, HEADLINE_TAG: repr(float(headline)), LINE_TAG: line}
 
 
@@ -189,20 +189,6 @@ def promoted(versions: Iterable[VersionRecord], *, line: str, best: int) -> tupl
         if record.may_stand(line):
             of_member.setdefault(record.name, record)
     return tuple(sorted(of_member.values(), key=_rank)[:best])
-
-
-def champion(versions: Iterable[VersionRecord], *, line: str) -> VersionRecord | None:
-    """Return the version that carries ``champion``: the best headline; a later version must be strictly better.
-
-    Args:
-        versions: of one registered ensemble.
-        line: versions of other lines stay out.
-
-    Returns:
-        None where no version of this line passed.
-    """
-    standing = [record for record in versions if record.may_stand(line)]
-    return min(standing, key=_rank, default=None)
 
 
 def _rank(record: VersionRecord) -> tuple[float, str, int]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.metrics.intervals import (
@@ -56,7 +57,7 @@ class Gain:
         before, after: names of the sets.
         value: the second's headline less the first's.
         on_these, on_new: 95 % intervals of it.
-        probability: share of the draws on these slides in which the second is ahead; NaN where nothing was drawn.
+        probability: P(the second is ahead) on these slides, see ``probability_of_gain``; NaN where it is not estimable.
         worst_slide, worst_value: the slide with the lowest gain; "" and NaN where no slides are known.
     """
 
@@ -200,7 +201,7 @@ def compare_sets(
             gains.append(
                 Gain(
                     scores[0].name, name, difference, these, new,
-                    _probability(draws[k] - draws[0], blocks), slide, worst,
+                    probability_of_gain(draws[k] - draws[0], blocks), slide, worst,
                 )
             )  # fmt: skip
     table = tuple(
@@ -212,12 +213,20 @@ def compare_sets(
     )
 
 
-def _probability(gains: NDArray[np.float64], units: Units) -> float:
-    """Share of draws with a gain, those without any difference by halves."""
+def probability_of_gain(gains: NDArray[np.float64], units: Units) -> float:
+    """Return P(gain > 0) from the gains of the draws of units, those without any difference by halves.
+
+    Moved towards one half for few units as the interval is widened (see ``percentile_interval``), so that its interval
+    lies above zero where this is above 0.975, and no gain is called one as seldom as it says; NaN where nothing is
+    estimable.
+    """
     known = gains[~np.isnan(gains)]
     if percentile_interval(gains, units).low is None:
         return float("nan")
-    return float((known > 0).mean() + 0.5 * (known == 0).mean())
+    share = float((known > 0).mean() + 0.5 * (known == 0).mean())
+    share = min(max(share, 0.5 / len(known)), 1 - 0.5 / len(known))
+    stretch = np.sqrt(len(units) / units.freedom)
+    return float(stats.t.cdf(stats.norm.ppf(share) / stretch, units.freedom))
 
 
 def _folds(truth: Annotations, sets: Sequence[PredictionSet]) -> NDArray[np.int16]:

@@ -16,7 +16,7 @@ class PairedGain:
         n_images: images that both predicted.
         before, after: headlines, NaN where the images hold no truth.
         on_these, on_new: 95 % intervals of the gain, on these slides and on new ones.
-        probability: share of the draws on these slides with a gain; NaN where nothing was drawn.
+        probability: P(gain > 0) on these slides, see ``comparison.probability_of_gain``; NaN where it is not estimable.
         words: the verdict.
     """
 

@@ -241,7 +241,7 @@ class Ensemble(Part):
     weigh 1.
 
     ``select`` says which members: ``forward`` selects with replacement in ``rounds`` picks (``bags`` random halves of
-    the library; 1 searches it whole), ``all`` takes every promoted one, ``fixed`` those that ``fixed`` names. ``weights:
+    the library; 1 searches it whole), ``all`` takes every promoted one, ``fixed`` those of ``fixed``. ``weights:
     optuna`` searches the chosen members' weights. ``budget_s_per_tile`` and ``max_members`` limit what may be chosen.
     ``space`` lists values of the fusion that are tried for the chosen members. ``per_class`` lets each class choose
     its own. ``carry`` says whether the registered model holds the members' weights or names their versions.

@@ -21,7 +21,7 @@ STAGE_VERSION: Mapping[str, int] = {
     "predict": 1,
     "tune": 1,
     "promote": 1,
-    "ensemble": 1,
+    "ensemble": 2,
     "submit": 1,
     "report": 1,
     "main": 1,

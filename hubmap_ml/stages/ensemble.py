@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from hubmap_ml.ensembling import (
+    FORCED_TAG,
     Choosing,
     EnsembleStudy,
     Forward,
     Limits,
-    VersionRecord,
+    Standing,
     Worth,
-    champion,
+    challenge_of,
     contributions,
     cross_fitted_alone,
     diversity,
@@ -30,8 +31,10 @@ from hubmap_ml.postprocess import apply_steps, parse_steps, steps_to_data
 from hubmap_ml.predictor import write_predictor
 from hubmap_ml.serving import log_predictor
 from hubmap_ml.spec import InputError, StageInputs
+from hubmap_ml.stages import champion as champions
 from hubmap_ml.stages import ensemble_record, inputs, upstream
 from hubmap_ml.stages.candidates import out_of_fold
+from hubmap_ml.stages.champion import CROSS_FITTED, OUT_OF_FOLD
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags
 from hubmap_ml.stages.promoted_members import (
@@ -47,13 +50,10 @@ from hubmap_ml.stages.promoted_members import (
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.study_record import believable, in_words, study_to_data
-from hubmap_ml.tracking import CHAMPION, FoundRun, Version, point_alias, versions
+from hubmap_ml.tracking import FoundRun, Version, versions
 
 RESULT = "study.json"
-OUT_OF_FOLD = "out_of_fold"
-CROSS_FITTED = "cross_fitted"
 WEIGHT_TRIALS = 30
-LEADS = ", champion"
 
 
 def run(*, experiment: str = "demo", raw: str = "", fresh: bool = False, parent: str = "") -> Outcome:
@@ -63,7 +63,7 @@ def run(*, experiment: str = "demo", raw: str = "", fresh: bool = False, parent:
 
 def model_name(session: Session) -> str:
     """Return the ensemble's registered name."""
-    return f"{session.experiment.name}.ensemble"
+    return champions.model_name(session.experiment.name)
 
 
 def work(session: Session) -> Outcome:
@@ -121,20 +121,37 @@ def work(session: Session) -> Outcome:
         chosen = [members[k] for k in result.recipe.chosen]
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
-        version = _register(at, wanted, chosen, result, prepared, leaks)
-        leading = recompute_champion(session, at.run.client, standing)
+        at.recorder.flush()
+        version = (
+            None if session.fresh or session.reproduces else _registered(session, at.run.client, wanted.key)
+        )
+        if version is None:
+            tags = champions.challenge_tags(
+                session,
+                at.run.client,
+                standing,
+                truth,
+                result.cross_fitted or apply_steps(result.fused, result.recipe.steps),
+                values["champion"],
+            )
+            version = _register(at, wanted, chosen, result, prepared, {**leaks, **tags})
+        leading = champions.settle(session, at.run.client, standing)
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
-        return at.finish(
+        said = (
             f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
             f"members {ensemble_record.members_in_words(result.recipe, names)}; "
             f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}{_by_proxy(members)}; "
-            f"version {version.number}" + (LEADS if leading and leading.number == version.number else ""),
+            f"version {version.number}"
+        )
+        return at.finish(
+            said + _place(leading, version),
             headline=believable(study.cross_fitted, study.value),
             details={
                 "members": [item.version.uri for item in chosen],
                 "version": version.number,
-                "champion": leading.number if leading else None,
+                "champion": leading.champion.version if leading.champion else None,
+                "said": said,
             },
         )
 
@@ -153,23 +170,32 @@ def identity(session: Session, client: Any, prepared: upstream.Prepared) -> Stag
 def brought_up_to_date(session: Session, client: Any, standing: str, outcome: Outcome) -> Outcome | None:
     """Return what an earlier call found, with the champion of today; None where the version of it is gone."""
     number = outcome.details["version"]
-    if number not in {version.number for version in versions(client, model_name(session))}:
+    version = next((one for one in versions(client, model_name(session)) if one.number == number), None)
+    if version is None:
         return None
-    leading = recompute_champion(session, client, standing)
-    details = {**outcome.details, "champion": leading.number if leading else None}
-    verdict = outcome.verdict.removesuffix(LEADS) + (LEADS if leading and leading.number == number else "")
+    found = champions.settle(session, client, standing)
+    details = {**outcome.details, "champion": found.champion.version if found.champion else None}
+    verdict = outcome.details["said"] + _place(found, version)
     return dataclasses.replace(outcome, verdict=verdict, details=details)
 
 
-def recompute_champion(session: Session, client: Any, standing: str) -> Version | None:
-    """Point `champion` where the tags of the ensemble's versions say."""
-    name = model_name(session)
-    known = {version.number: version for version in versions(client, name)}
-    records = [VersionRecord(version.name, version.number, version.tags) for version in known.values()]
-    best = champion(records, line=standing)
-    chosen = None if best is None else known[best.version]
-    point_alias(client, name, CHAMPION, chosen)
-    return chosen
+def _place(found: Standing, version: Version) -> str:
+    """Say where a version stands: whether it leads, by force, or why not."""
+    if found.champion is not None and found.champion.version == version.number:
+        return ", champion by force" if version.tags.get(FORCED_TAG) == "true" else ", champion"
+    if found.champion is None:
+        return ""
+    leader = found.champion.version
+    challenge = challenge_of(version.tags, leader)
+    why = "" if challenge is None else f": {challenge.words}"
+    word = "challenger" if found.challenger and found.challenger.version == version.number else "behind"
+    return f", {word} of version {leader}{why}"
+
+
+def _registered(session: Session, client: Any, key: str) -> Version | None:
+    """Return the version that an earlier call made of the same inputs before it broke off."""
+    same = [one for one in versions(client, model_name(session)) if one.tags.get("hubmap.stage_key") == key]
+    return same[-1] if same else None
 
 
 def _by_proxy(members: Sequence[PromotedMember]) -> str:

@@ -16,6 +16,7 @@ from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import ensemble, inputs, promote, upstream
 from hubmap_ml.stages.candidates import on_test_images
+from hubmap_ml.stages.champion import OUT_OF_FOLD
 from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.running import running
@@ -285,7 +286,7 @@ def _figures(
         return []
     if truth is not None and submitted is not None:
         return _overlays(data, truth, read_predictions(submitted.artifact(PREDICTIONS)), "test tile")
-    found = read_predictions(fused.runs[0].artifact(ensemble.OUT_OF_FOLD))
+    found = read_predictions(fused.runs[0].artifact(OUT_OF_FOLD))
     return _overlays(
         data, data.annotations_of(data.images.rows_of(list(found.images.ids))), found, "held-out tile"
     )

@@ -15,6 +15,7 @@ from hubmap_ml.tracking.lineage import (
 )
 from hubmap_ml.tracking.recorder import MlflowRecorder
 from hubmap_ml.tracking.registry import (
+    CHALLENGER,
     CHAMPION,
     PROMOTED,
     Version,
@@ -24,6 +25,7 @@ from hubmap_ml.tracking.registry import (
     folder_of,
     point_alias,
     register_folder,
+    tag_version,
     versions,
 )
 from hubmap_ml.tracking.resuming import forget, interrupted, link
@@ -54,6 +56,7 @@ from hubmap_ml.tracking.store import (
 from hubmap_ml.tracking.ui import serve_ui
 
 __all__ = [
+    "CHALLENGER",
     "CHAMPION",
     "COMMIT",
     "DATA_DIGEST",
@@ -99,6 +102,7 @@ __all__ = [
     "search",
     "serve_ui",
     "stage_run",
+    "tag_version",
     "versions",
     "without_credentials",
     "work_folder",

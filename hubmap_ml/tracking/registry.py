@@ -17,6 +17,7 @@ from hubmap_ml.tracking.store import CACHE, work_folder
 
 PROMOTED = "promoted"
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,12 @@ def point_alias(client: MlflowClient, name: str, alias: str, version: Version | 
             return
     else:
         client.set_registered_model_alias(name, alias, str(version.number))
+
+
+def tag_version(client: MlflowClient, version: Version, tags: Mapping[str, object]) -> None:
+    """Set tags of a version, one call each."""
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, str(version.number), key, without_credentials(str(value)))
 
 
 def by_alias(client: MlflowClient, name: str, alias: str) -> Version:

@@ -8,7 +8,6 @@ from hubmap_ml.ensembling import (
     FoldRecord,
     MemberRecord,
     VersionRecord,
-    champion,
     check_member,
     promoted,
     version_tags,
@@ -97,23 +96,11 @@ def test_of_each_member_the_best_version_and_of_these_the_best():
 
 def test_equal_headlines_keep_the_earlier_version():
     assert promoted([version("a", 2, 0.5), version("a", 1, 0.5)], line="data", best=1)[0].version == 1
-    assert champion([version("a", 3, 0.5), version("a", 2, 0.5)], line="data").version == 2
-
-
-def test_the_champion_is_the_best_that_passed_on_this_data():
-    versions = [
-        version("e", 1, 0.5),
-        version("e", 2, 0.6),
-        version("e", 3, 0.9, data="other"),
-        version("e", 4, 0.55),
-    ]
-    assert champion(versions, line="data").version == 2
-    assert champion(versions, line="nothing yet") is None
 
 
 def test_versions_without_our_tags_are_never_promoted():
     assert promoted([VersionRecord("a", 1, {})], line="data", best=5) == ()
-    assert champion([VersionRecord("a", 1, {"hubmap.headline": "high"})], line="data") is None
+    assert promoted([VersionRecord("a", 1, {"hubmap.headline": "high"})], line="data", best=5) == ()
 
 
 records = st.builds(
@@ -126,8 +113,4 @@ records = st.builds(
 def test_promotion_does_not_depend_on_the_order_in_which_versions_are_read(versions, random):
     shuffled = list(versions)
     random.shuffle(shuffled)
-    for rule in (
-        lambda found: promoted(found, line="data", best=2),
-        lambda f: champion(f, line="data"),
-    ):
-        assert rule(versions) == rule(shuffled)
+    assert promoted(versions, line="data", best=2) == promoted(shuffled, line="data", best=2)
