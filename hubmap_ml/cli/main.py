@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import records, tune
+from hubmap_ml.cli import records, rollback, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -397,4 +397,5 @@ def _fail_waiting_run(message: str) -> None:
 
 
 tune.register(app)
+rollback.register(app)
 records.register(app)

@@ -36,6 +36,7 @@ from hubmap_ml.ensembling.policy import (
     Standing,
     challenge_of,
     rollback_tag,
+    rolled_back_from,
     standing,
 )
 from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
@@ -84,6 +85,7 @@ __all__ = [
     "promoted",
     "recheck_boxes",
     "rollback_tag",
+    "rolled_back_from",
     "standing",
     "version_tags",
 ]

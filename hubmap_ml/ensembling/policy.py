@@ -150,18 +150,24 @@ def challenge_of(tags: Mapping[str, str], leader: int) -> Challenge | None:
         return None
 
 
-def rollback_tag(to: int, newest: int, why: str, *, time_ns: int) -> dict[str, str]:
+def rollback_tag(to: int, newest: int, why: str, *, time_ns: int, leads: int = 0) -> dict[str, str]:
     """Return the tag that makes a version lead again; it belongs on that version.
 
     Args:
         to: the version's number.
+        leads: the one that led until now; for people, and to know a call again that broke off.
         newest: the newest version of all: later ones are compared with the one that leads again.
         why: cut at ``WHY_AT_MOST`` characters.
         time_ns: now.
     """
-    return {
-        f"{ROLLBACK_TAG}{time_ns:020d}": json.dumps({"to": to, "after": newest, "why": why[:WHY_AT_MOST]})
-    }
+    said = {"to": to, "from": leads, "after": newest, "why": why[:WHY_AT_MOST]}
+    return {f"{ROLLBACK_TAG}{time_ns:020d}": json.dumps(said)}
+
+
+def rolled_back_from(tags: Mapping[str, str]) -> int | None:
+    """Return the version that led before the last rollback to the version of these tags; None without one."""
+    names = sorted(name for name in tags if name.startswith(ROLLBACK_TAG))
+    return _mapping(tags[names[-1]]).get("from") if names else None
 
 
 def _rollbacks(records: Iterable[VersionRecord]) -> list[tuple[str, "Rollback"]]:

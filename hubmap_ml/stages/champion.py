@@ -13,6 +13,7 @@ from hubmap_ml.ensembling import (
     Standing,
     VersionRecord,
     rollback_tag,
+    rolled_back_from,
     standing,
 )
 from hubmap_ml.instances import Annotations, PredictionSet, read_predictions
@@ -129,10 +130,13 @@ def roll_back(client: Any, experiment: str, to: int | None, why: str) -> tuple[i
     if not why.strip():
         raise InputError("rollback: say why (--why TEXT): the reason is kept with the version")
     name = model_name(experiment)
-    line = str(by_alias(client, name, CHAMPION).tags.get(LINE_TAG, ""))
+    shown = by_alias(client, name, CHAMPION)
+    line = str(shown.tags.get(LINE_TAG, ""))
     found = recompute(client, name, line)
     assert found.champion is not None
     leads = found.champion.version
+    if leads != shown.number == rolled_back_from(found.champion.tags) and to in (None, leads):
+        return shown.number, leads  # an earlier call broke off before the alias moved
     if to is None:
         if len(found.history) < 2:
             raise InputError(
@@ -148,7 +152,9 @@ def roll_back(client: Any, experiment: str, to: int | None, why: str) -> tuple[i
         )
     if to == leads:
         raise InputError(f"{name}: version {to} leads already")
-    tag_version(client, known[to], rollback_tag(to, max(known), why.strip(), time_ns=time.time_ns()))
+    tag_version(
+        client, known[to], rollback_tag(to, max(known), why.strip(), time_ns=time.time_ns(), leads=leads)
+    )
     now = recompute(client, name, line).champion
     assert now is not None
     return leads, now.version

@@ -188,8 +188,8 @@ def _place(found: Standing, version: Version) -> str:
     leader = found.champion.version
     challenge = challenge_of(version.tags, leader)
     why = "" if challenge is None else f": {challenge.words}"
-    word = "challenger" if found.challenger and found.challenger.version == version.number else "behind"
-    return f", {word} of version {leader}{why}"
+    challenges = found.challenger is not None and found.challenger.version == version.number
+    return f", {'challenger of' if challenges else 'behind'} version {leader}{why}"
 
 
 def _registered(session: Session, client: Any, key: str) -> Version | None:
