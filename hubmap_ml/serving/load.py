@@ -4,19 +4,16 @@ Nothing of the model is executed, and MLflow's loading code is not involved: its
 not on this machine's disk, and ``predictor.json`` is opened.
 """
 
-import logging
 import shutil
 import tempfile
 import weakref
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from hubmap_ml.predictor import Predictor, open_predictor
 from hubmap_ml.predictor.folder import MANIFEST
+from hubmap_ml.serving.fetching import fetch, local_folder
+from hubmap_ml.serving.references import completed, refers
 from hubmap_ml.serving.register import predictor_in
-from hubmap_ml.spec import InputError
-
-log = logging.getLogger(__name__)
 
 
 def load_predictor(uri: str | Path, *, device: str = "cpu") -> Predictor:
@@ -33,12 +30,12 @@ def load_predictor(uri: str | Path, *, device: str = "cpu") -> Predictor:
     Raises:
         InputError: nothing is registered there, or it is no predictor.
     """
-    local = _local(str(uri))
+    local = local_folder(str(uri))
     if local is not None:
-        return open_predictor(_predictor_folder(local), device)
+        return open_whole(_predictor_folder(local), device)
     folder = Path(tempfile.mkdtemp(prefix="hubmap_ml_"))
     try:
-        predictor = open_predictor(_predictor_folder(_fetch(str(uri), folder)), device)
+        predictor = open_whole(_predictor_folder(fetch(str(uri), folder)), device)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -46,38 +43,23 @@ def load_predictor(uri: str | Path, *, device: str = "cpu") -> Predictor:
     return predictor
 
 
+def open_whole(folder: Path, device: str = "cpu") -> Predictor:
+    """Open a predictor folder; one that names other versions is put together first, in a temporary folder.
+
+    Raises:
+        InputError: as ``open_predictor``, or a version that it names is not what it was.
+    """
+    if not refers(folder):
+        return open_predictor(folder, device)
+    place = Path(tempfile.mkdtemp(prefix="hubmap_ml_"))
+    try:
+        predictor = open_predictor(completed(folder, place), device)
+    except BaseException:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    weakref.finalize(predictor, shutil.rmtree, place, ignore_errors=True)
+    return predictor
+
+
 def _predictor_folder(folder: Path) -> Path:
     return folder if (folder / MANIFEST).is_file() else predictor_in(folder)
-
-
-def _local(uri: str) -> Path | None:
-    """Where an address lies on this machine's disk; None if it has to be fetched."""
-    if urlsplit(uri).scheme in ("models", "runs"):
-        uri = _underlying(uri)
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return Path(unquote(parts.path))
-    return Path(uri) if parts.scheme == "" else None
-
-
-def _underlying(uri: str) -> str:
-    from mlflow.exceptions import MlflowException
-    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
-    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
-
-    kind = ModelsArtifactRepository if uri.startswith("models:") else RunsArtifactRepository
-    try:
-        return str(kind.get_underlying_uri(uri))
-    except MlflowException as error:
-        raise InputError(f"{uri} is not in this store ({error.message}); see MLFLOW_TRACKING_URI") from None
-
-
-def _fetch(uri: str, folder: Path) -> Path:
-    import mlflow
-    from mlflow.exceptions import MlflowException
-
-    log.info("fetching %s", uri)
-    try:
-        return Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=str(folder)))
-    except (MlflowException, OSError) as error:
-        raise InputError(f"{uri} cannot be fetched ({error})") from None

@@ -21,7 +21,8 @@ import pandas as pd
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
 
 from hubmap_ml.instances import PredictionSet
-from hubmap_ml.predictor import ImageInput, Predictor, open_predictor
+from hubmap_ml.predictor import ImageInput, Predictor
+from hubmap_ml.serving.load import open_whole
 from hubmap_ml.serving.register import PREDICTOR
 from hubmap_ml.serving.table import instance_table
 from hubmap_ml.spec import InputError
@@ -41,7 +42,7 @@ class PredictorModel(PythonModel):  # type: ignore[misc]
     def load_context(self, context: PythonModelContext) -> None:  # MLflow wants this parameter's name
         """Open the predictor folder that travels in the model."""
         config = getattr(context, "model_config", None) or {}
-        self.predictor = open_predictor(
+        self.predictor = open_whole(
             Path(context.artifacts[PREDICTOR]), device=str(config.get("device", "cpu"))
         )
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubmap_ml.predictor import Network, leaves_of, read_manifest
+from hubmap_ml.serving.references import Reference, write_references
 from hubmap_ml.serving.wheel import build_wheel
 from hubmap_ml.spec import InputError
 
@@ -76,6 +77,7 @@ def log_predictor(
     tags: Mapping[str, object] | None = None,
     description: str = "",
     with_wheel: bool = True,
+    references: Mapping[str, Reference] | None = None,
 ) -> LoggedPredictor:
     """Log a predictor folder as a model of a run, and register it if a name is given.
 
@@ -90,6 +92,7 @@ def log_predictor(
         tags: of the logged model and of the registered version.
         description: of the registered version, Markdown.
         with_wheel: put the project's own wheel into the model and name it in its requirements.
+        references: leaves that the model does not hold but names, see ``references``; by the leaf's path.
 
     Raises:
         InputError: the predictor folder is not what it should be, or there is no run to log to.
@@ -113,7 +116,9 @@ def log_predictor(
         # MLflow wants an input example, which would freeze the image's size.
         warnings.simplefilter("ignore", UserWarning)
         named = predictor_folder
-        if predictor_folder.name != PREDICTOR:  # MLflow keeps an artifact's own name, and follows no link
+        if references:
+            named = write_references(predictor_folder, references, Path(folder) / PREDICTOR)
+        elif predictor_folder.name != PREDICTOR:  # MLflow keeps an artifact's own name, and follows no link
             named = Path(shutil.copytree(predictor_folder, Path(folder) / PREDICTOR))
         artifacts = {PREDICTOR: str(named)}
         if with_wheel:

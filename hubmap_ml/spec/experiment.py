@@ -277,6 +277,13 @@ class Ensemble(Part):
             raise ValueError(f"'vote_share' is an option of masks: votes, and masks is {self.masks}")
         return self
 
+    @field_validator("weights", mode="before")
+    @classmethod
+    def _weights_or_their_search(cls, given: Any) -> Any:
+        if isinstance(given, str) and given != "optuna":
+            raise ValueError(f"weights is {given!r}; a number for each member by name is expected, or optuna")
+        return given
+
     @model_validator(mode="after")
     def _options_of_the_selection(self) -> "Ensemble":
         if (self.select == "fixed") != (self.fixed is not None):

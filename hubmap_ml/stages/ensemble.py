@@ -29,7 +29,7 @@ from hubmap_ml.fusion import options_from_data, options_to_data
 from hubmap_ml.instances import Annotations, PredictionSet, write_predictions
 from hubmap_ml.postprocess import apply_steps, parse_steps, steps_to_data
 from hubmap_ml.predictor import write_predictor
-from hubmap_ml.serving import log_predictor
+from hubmap_ml.serving import Reference, log_predictor
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import champion as champions
 from hubmap_ml.stages import ensemble_record, inputs, upstream
@@ -267,11 +267,13 @@ def _register(
     session, study = at.session, result.study
     weights, class_weights = ensemble_record.weights_to_data(result.recipe)
     leaves: dict[str, Path] = {}
+    places: dict[str, Reference] = {}
     children = []
     for item in members:
         tree, folders = member_tree(item, wanted.values["merge_iou"])
         children.append(tree)
         leaves |= folders
+        places |= {leaf: Reference(item.version.uri, leaf) for leaf in folders}
     fusion = {
         "kind": "fusion",
         **options_to_data(result.recipe.options),
@@ -301,6 +303,7 @@ def _register(
         name="ensemble",
         registered_model_name=name,
         run_id=at.run.run_id,
+        references=places if wanted.values["ensemble"]["carry"] == "references" else None,
         metadata={
             "members": [item.version.uri for item in members],
             "steps": steps_to_data(result.recipe.steps),

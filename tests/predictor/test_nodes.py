@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubmap_ml.fusion import FusionOptions, MaskFusion
+from hubmap_ml.fusion import FusionOptions, MaskFusion, fuse_weighted
 from hubmap_ml.predictor import Fusion, Merge, Network, Steps, Stored, leaves_of, node_to_data, parse_node
+from hubmap_ml.predictor.combine import combine
 from hubmap_ml.spec import InputError
+from tests.random_scenes import predictions
 
 ENSEMBLE: dict[str, Any] = {
     "kind": "steps",
@@ -140,3 +143,28 @@ VIEWS = {"kind": "network", "path": "n", "views": ["none", "hflip"]}
 def test_what_makes_no_sense_is_refused(data: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         parse_node(data)
+
+
+def test_weights_by_class_are_read_back_and_fuse_each_class_by_its_own():
+    children = [{"kind": "stored", "path": f"leaves/{k}"} for k in range(2)]
+    data = {"kind": "fusion", "iou_threshold": 0.6, "children": children}
+    node = parse_node({**data, "class_weights": {"vessel": [1, 0], "glomerulus": [0.5, 1]}})
+    assert parse_node(node_to_data(node)) == node
+    members = {f"leaves/{k}": predictions(k, count=20).replace(sources=()) for k in range(2)}
+    table = members["leaves/0"].images
+    members = {path: item.replace(images=table) for path, item in members.items()}
+    found = combine(node, lambda leaf: members[leaf.path])
+    for label, weights in enumerate(([1, 0], [0.5, 1])):
+        own = [item.take(np.flatnonzero(item.labels == label)) for item in members.values()]
+        expected = fuse_weighted(own, weights, node.options)
+        assert np.array_equal(found.scores[found.labels == label], expected.scores)
+        assert np.array_equal(found.boxes[found.labels == label], expected.boxes)
+
+
+@pytest.mark.parametrize(
+    "weights", [{"vessel": [1]}, {"vessel": [0, 0]}, {"vessel": [1, -1]}, [1, 2], {"vessel": "ab"}]
+)
+def test_weights_by_class_that_make_no_sense_are_named(weights):
+    children = [{"kind": "stored", "path": f"leaves/{k}"} for k in range(2)]
+    with pytest.raises(InputError, match="class_weights"):
+        parse_node({"kind": "fusion", "iou_threshold": 0.6, "children": children, "class_weights": weights})

@@ -73,7 +73,7 @@ def candidates(truth: Annotations, seed: int, noise: float) -> PredictionSet:
                 masks=Masks.from_soft(SoftMasks.from_crops(crops, boxes[order])), height=height, width=width,
             )
         )  # fmt: skip
-    return PredictionSet.from_instances(truth.images, truth.categories, found)
+    return PredictionSet.from_instances(truth.images, truth.categories, found, ("none",))
 
 
 def make(

@@ -15,6 +15,7 @@ from hubmap_ml.ensembling import standing
 from hubmap_ml.ensembling.policy import ROLLBACK_TAG
 from hubmap_ml.instances import read_predictions
 from hubmap_ml.metrics import evaluate
+from hubmap_ml.serving.fetching import local_folder
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import champion, ensemble, inputs, upstream
 from hubmap_ml.stages.session import Session
@@ -140,6 +141,52 @@ def test_what_is_registered_predicts_what_was_chosen(place: Any) -> None:
     predictor = load_predictor(f"models:/{NAME}/1")
     assert predictor.tree.child.weights == (1.0, 0.5, 0.5)
     assert [child.name for child in predictor.tree.child.children] == ["good", "fair", "poor"]
+
+
+def test_weights_of_a_class_are_registered_as_its_own(place: Any) -> None:
+    from hubmap_ml.serving import load_predictor
+
+    session, _ = place
+    ensemble.work(with_ensemble(session, per_class=True))
+    found = found_by(registered()[0])["registered"]
+    fusion = load_predictor(f"models:/{NAME}/1").tree.child
+    assert found["class_weights"]["blood_vessel"] == found["weights"]
+    assert dict(fusion.class_weights) == {"blood_vessel": tuple(found["weights"].values())}
+    assert fusion.weights is None
+
+
+def test_weights_by_reference_give_the_same_predictions_and_must_be_what_was_registered(place: Any) -> None:
+    from hubmap_ml.serving import load_predictor
+
+    session, _ = place
+    ensemble.work(with_ensemble(session, select="all"))
+    ensemble.work(with_ensemble(session, select="all", carry="references"))
+    data = upstream.prepared(session).data
+    rows = [row for row, fold in enumerate(data.images.folds) if fold == 1][:3]
+    whole, named = (
+        load_predictor(f"models:/{NAME}/{number}").predict(data.sources(rows)) for number in (1, 2)
+    )
+    assert len(whole) == len(named) > 0
+    assert (whole.scores == named.scores).all()
+    source = local_folder(f"models:/{NAME}/2")
+    assert source is not None
+    inside = source / "artifacts" / "predictor"
+    assert {path.name for path in inside.rglob("*") if path.is_file()} == {
+        "predictor.json",
+        "references.json",
+    }
+    said = json.loads((inside / "references.json").read_text())
+    assert {one["version"] for one in said.values()} == {
+        f"models:/table.{name}/1" for name in ("good", "fair", "poor")
+    }
+    said["leaves/good_fold0"]["digest"] = "0" * 64
+    (inside / "references.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match="does not hold the leaves/good_fold0 that was registered"):
+        load_predictor(f"models:/{NAME}/2")
+    said["leaves/good_fold0"]["version"] = "models:/table.good/7"
+    (inside / "references.json").write_text(json.dumps(said))
+    with pytest.raises(InputError, match="table.good/7 is not in this store"):
+        load_predictor(f"models:/{NAME}/2")
 
 
 def test_a_better_ensemble_leads_and_a_worse_one_challenges(place: Any) -> None:
