@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OUT_OF_FOLD = "out_of_fold"
 TEST = "test"
+DEVICE_TAG = "hubmap.device_kind"
 
 
 def run(
@@ -85,6 +86,7 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             }
         )
         network = open_network(trained.artifact(f"checkpoints/{values['checkpoint']}"), session.device)
+        at.run.tag({DEVICE_TAG: network.device.type})
         data = prepared.data
         held_out, test = data.images.rows_of(values["held_out"]), data.images.rows_of(values["test"])
         if len(held_out):
