@@ -197,8 +197,8 @@ def _values(page: StudyPage) -> str:
     legend = (
         "<b>Folds</b>: what the other folds chose for each fold (points), and on all folds (line), in the searched "
         "range. <b>Spread</b>: how much of that range lies between them: a value that wanders was not found, it does "
-        "not matter or cannot be told here. <b>Importance</b>: share of the differences between trials (fANOVA over the "
-        "evenly spread ones)."
+        "not matter or cannot be told here. <b>Importance</b>: share of the differences between trials (fANOVA over "
+        "the evenly spread ones)."
     )
     return section(
         "Values", _table(("value", "before", "chosen", "<folds", "spread", "importance"), rows, legend)
@@ -298,8 +298,8 @@ def _search(page: StudyPage, drawn: list[figures.Figure]) -> str:
             if proposed
             else ""
         )
-        + ". Contours are smoothed means of all trials; blank where none lie near. Lines: the best trials. The vertical "
-        "axes leave out the lowest tenth."
+        + ". Contours are smoothed means of all trials; blank where none lie near. Lines: the best trials. The "
+        "vertical axes leave out the lowest tenth."
     )
     return section("Search", "".join(parts) + f'<p class="legend">{note}</p>')
 
