@@ -193,12 +193,15 @@ def test_trials_without_pixels_are_known():
     assert known([{"mask_threshold": 0.5}, {"nms": {"iou": 0.5, "by": "mask"}}])
     assert not known([{"nms": {"iou": 0.5, "by": "mask"}}])
     assert not known([{"min_area": 3}])
-    for other in (
+    for filter_ in (
         {"score": {"default": 0.1, "per_class": {"vessel": 0.2}}},
-        {"mask_threshold": {"default": 0.5, "per_class": {"vessel": 0.4}}},
         {"max_per_image": {"count": 3, "per_class": True}},
         {"nms": {"iou": 0.5, "measure": "ios"}},
         {"nms": {"iou": 0.5, "across_classes": True}},
+    ):
+        assert known([filter_])
+    for other in (
+        {"mask_threshold": {"default": 0.5, "per_class": {"vessel": 0.4}}},
         {"soft_nms": {}},
         {"no_overlaps": {}},
     ):
