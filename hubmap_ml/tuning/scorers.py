@@ -53,6 +53,9 @@ class CachedScorer:
     the metric is counted from overlaps, without touching a pixel. From the first step on that the cache does not know
     (morphology, soft suppression, a mask threshold outside of the grid, …) the way is lazy: the steps before have
     chosen the rows, only their masks are made, and the rest is what ``DirectScorer`` does.
+
+    Attributes:
+        candidates: what the filters know of the candidates, images fold after fold.
     """
 
     def __init__(
@@ -89,7 +92,7 @@ class CachedScorer:
         setting = Setting(self._truth, self._found, pair_up(self._truth, unmasked).labels, self._folds)
         made_by = RULES.get(metric) if rule is None else rule
         self._rule: Rule | None = None if made_by is None else made_by(setting)
-        self._candidates = build_candidates(
+        self.candidates = build_candidates(
             self._truth, self._found, setting.labels, self._rule, floors=_lowest_overlaps(leading),
             thresholds=self._thresholds(variants, mask_thresholds),
         )  # fmt: skip
@@ -124,7 +127,7 @@ class CachedScorer:
         for step in steps[: leading_filters(steps, all_bits=self._all_bits)]:
             if level is None and isinstance(step, MaskThreshold):
                 break
-            left = filtered(rows, step, self._candidates, level or 0)
+            left = filtered(rows, step, self.candidates, level or 0)
             if left is None:
                 break
             rows, done = left, done + 1
@@ -134,7 +137,7 @@ class CachedScorer:
         """The number of the mask threshold that the steps end with; None where its masks are not known."""
         if self._all_bits:
             return 0
-        threshold, known = threshold_of(steps), self._candidates.thresholds
+        threshold, known = threshold_of(steps), self.candidates.thresholds
         return known.index(threshold) if threshold in known else None
 
     def _thresholds(self, variants: Sequence[Sequence[Step]], further: Sequence[float]) -> Sequence[float]:
