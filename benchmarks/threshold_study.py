@@ -14,8 +14,6 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
-import torchvision
 from _compare import growth_row, interleaved, one_thread, options_of, row, show
 from _scenes import SIDE, scene
 from pycocotools import mask as coco_mask
@@ -47,6 +45,8 @@ class UsualWay:
     """Filters and COCOeval over records with run lengths that were made beforehand."""
 
     def __init__(self, truth: Annotations, found: PredictionSet) -> None:
+        import torch  # here, so that the memory of what is measured alone is its own
+
         assert found.masks is not None
         self._offsets = found.offsets
         self._boxes = torch.from_numpy(found.boxes.astype(np.float64))
@@ -79,6 +79,9 @@ class UsualWay:
 
     def kept(self, steps: tuple[Step, ...]) -> list[dict[str, Any]]:
         """The records that the steps leave, as a results file would list them."""
+        import torch
+        import torchvision
+
         score, box, cut, mask, area, most = steps
         records, areas = self._records[cut.threshold], self._areas[cut.threshold]
         out: list[dict[str, Any]] = []
@@ -148,9 +151,9 @@ def main() -> None:
     """Measure and print."""
     options = options_of(__doc__, rounds=5, tiles=(1000, "tiles"), candidates=(200, "candidates a tile"))
     one_thread()
-    rows = beside_the_usual_way(options.tiles, options.candidates, options.rounds)
-    rows += alone(options.tiles, options.candidates)
+    rows = alone(options.tiles, options.candidates)
     rows += growth(options.candidates)
+    rows += beside_the_usual_way(options.tiles, options.candidates, options.rounds)
     show(rows, as_json=options.json, packages=("numba", "pycocotools", "faster_coco_eval", "torchvision"))
 
 
@@ -158,6 +161,7 @@ def beside_the_usual_way(tiles: int, candidates: int, rounds: int) -> list[dict[
     """The rows with a bar."""
     truth, found = scene(tiles, candidates=candidates)
     usual = UsualWay(truth, found)
+    one_thread()  # torch is there by now
     everything = [np.arange(tiles)]
     ways = {
         "coco12": CachedScorer(truth, found, everything, metric="coco_segm", variants=[FLOOR], mask_thresholds=GRID),
@@ -253,9 +257,9 @@ def alone(tiles: int, candidates: int) -> list[dict[str, Any]]:
 def memory_row(scorer: CachedScorer, steps: tuple[Step, ...], trial_ms: float) -> dict[str, Any]:
     """A trial beside moving the bytes that it touches once, at the speed of a large copy.
 
-    What stands between: a trial jumps (the flag of each suppressed candidate, each kept one's truth and its place in the
-    order of scores) where a copy streams; its loops branch on data that the processor cannot foresee (suppressed or not,
-    hit or not); and the fixed cost of its calls (the row above).
+    What stands between: a trial jumps (the flag of each suppressed candidate, each kept one's truth and its place in
+    the order of scores) where a copy streams; its loops branch on data that the processor cannot foresee (suppressed
+    or not, hit or not); and the fixed cost of its calls (the row above).
     """
     known, level = scorer.candidates, scorer.candidates.thresholds.index(steps[2].threshold)
     left = [filtered(None, steps[0], known, level)]
