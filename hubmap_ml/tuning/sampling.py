@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -133,15 +133,37 @@ class Proposer:
     def _sampler_for(self, number: int) -> "BaseSampler":
         import optuna
 
+        own: BaseSampler
         if self._sampler == "cmaes":  # begins where the best of what it was told so far lie
-            return optuna.samplers.CmaEsSampler(
+            own = optuna.samplers.CmaEsSampler(
                 seed=self._seed,
                 source_trials=self._told if len(self._told) >= LEAST_FOR_WARM_START else None,
                 warn_independent_sampling=False,
             )
-        return optuna.samplers.TPESampler(
-            seed=(self._seed * 1_000_003 + number) % 2**32, n_startup_trials=1, multivariate=True
-        )
+        else:
+            seed = (self._seed * 1_000_003 + number) % 2**32
+            own = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
+        return _of_known_space(own, self._distributions)
+
+
+def _of_known_space(sampler: "BaseSampler", distributions: "dict[str, BaseDistribution]") -> "BaseSampler":
+    """Return a sampler that need not gather the space from all trials at each proposal."""
+    import optuna
+
+    class OfKnownSpace(optuna.samplers.BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return distributions
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            return sampler.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+            sampler.after_trial(study, trial, state, values)
+
+    return OfKnownSpace()
 
 
 def distributions_of(space: Space) -> "dict[str, BaseDistribution]":

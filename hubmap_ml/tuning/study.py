@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TOLERANCE = 1e-9
 """How far the direct path may be from a trial's score. It is 0 unless a cache is wrong."""
 
-EXACT_CANDIDATES = 5
+EXACT_CANDIDATES = 3
 """How many of the best by interpolated mask threshold are scored exactly before one is chosen."""
 
 
