@@ -1,28 +1,45 @@
 """Scores of predictions against the truth. Nothing here needs torch."""
 
-from hubmap_ml.metrics.coco import coco_segm
+from hubmap_ml.metrics.coco import CocoEvaluation, CocoOptions, coco_evaluation, coco_segm
+from hubmap_ml.metrics.comparison import Comparison, Gain, ScoredSet, SlideScores, common_images, compare_sets
+from hubmap_ml.metrics.curves import ScoreCurve, area_under, precision_recall, score_curve
 from hubmap_ml.metrics.data_science_bowl import DsbScore, dsb_map
-from hubmap_ml.metrics.open_images import (
-    AveragePrecision,
-    area_under,
-    average_precision,
-    precision_recall,
-)
+from hubmap_ml.metrics.dice import DiceScore, dice
+from hubmap_ml.metrics.error_anatomy import ErrorAnatomy, ErrorKind, error_anatomy
+from hubmap_ml.metrics.intervals import Interval
+from hubmap_ml.metrics.open_images import AveragePrecision, average_precision
 from hubmap_ml.metrics.paired_gain import PairedGain, paired_gain
 from hubmap_ml.metrics.scores import METRICS, Score, evaluate, headline
 
 __all__ = [
     "METRICS",
     "AveragePrecision",
+    "CocoEvaluation",
+    "CocoOptions",
+    "Comparison",
+    "DiceScore",
     "DsbScore",
+    "ErrorAnatomy",
+    "ErrorKind",
+    "Gain",
+    "Interval",
     "PairedGain",
     "Score",
+    "ScoreCurve",
+    "ScoredSet",
+    "SlideScores",
     "area_under",
     "average_precision",
+    "coco_evaluation",
     "coco_segm",
+    "common_images",
+    "compare_sets",
+    "dice",
     "dsb_map",
+    "error_anatomy",
     "evaluate",
     "headline",
     "paired_gain",
     "precision_recall",
+    "score_curve",
 ]

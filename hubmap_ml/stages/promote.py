@@ -29,8 +29,9 @@ from hubmap_ml.stages.leaks import leak_tags, worst_level
 from hubmap_ml.stages.predict import DEVICE_TAG
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
+from hubmap_ml.stages.study_record import believable, in_words
 from hubmap_ml.stages.trial import Verdict, on_trial
-from hubmap_ml.stages.tune import believable, in_words, read_study
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import PROMOTED, FoundRun, Version, point_alias, register_folder, versions
 
 log = logging.getLogger(__name__)

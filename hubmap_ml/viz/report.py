@@ -159,7 +159,8 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def _section(title: str, inside: str) -> str:
+def section(title: str, inside: str) -> str:
+    """A headed part of a page; ``inside`` is HTML."""
     return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>"
 
 
@@ -193,7 +194,7 @@ def _table(data: ReportData) -> str:
         f"<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>"
         f'<p class="legend">Scores are {escape(data.metric)}. {legend}.</p>'
     )
-    return _section("Scores", table)
+    return section("Scores", table)
 
 
 def _name_cell(row: ReportRow) -> str:
@@ -229,7 +230,7 @@ def _chain(stages: Sequence[ReportStage]) -> str:
         )
     total = sum(stage.seconds or 0.0 for stage in stages)
     note = f'<p class="legend">{len(stages)} steps, {duration(total)} of work.</p>'
-    return _section("The chain", f'<ol class="chain">\n{chr(10).join(lines)}\n</ol>\n{note}')
+    return section("The chain", f'<ol class="chain">\n{chr(10).join(lines)}\n</ol>\n{note}')
 
 
 def _gallery(figures: Sequence[ReportFigure]) -> str:
@@ -244,14 +245,14 @@ def _gallery(figures: Sequence[ReportFigure]) -> str:
             f'<figure><img src="{_data_uri(figure.image)}" width="{width}" height="{height}" '
             f'alt="{escape(alt)}"><figcaption><b>{escape(figure.title)}</b>{caption}</figcaption></figure>'
         )
-    return _section("Truth and prediction", f'<div class="gallery">\n{chr(10).join(lines)}\n</div>')
+    return section("Truth and prediction", f'<div class="gallery">\n{chr(10).join(lines)}\n</div>')
 
 
 def _how_scored(sentences: Sequence[str]) -> str:
     if not sentences:
         return ""
     lines = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return _section("How these scores were made", f'<ul class="how">\n{lines}\n</ul>')
+    return section("How these scores were made", f'<ul class="how">\n{lines}\n</ul>')
 
 
 def _environment(environment: Mapping[str, str]) -> str:
@@ -261,7 +262,7 @@ def _environment(environment: Mapping[str, str]) -> str:
         f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
         for name, value in environment.items()
     )
-    return _section("Environment", f'<dl class="environment">\n{lines}\n</dl>')
+    return section("Environment", f'<dl class="environment">\n{lines}\n</dl>')
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:
