@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import records
+from hubmap_ml.cli import compare, records
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -424,4 +424,5 @@ def _fail_waiting_run(message: str) -> None:
         fail_waiting_run(message)
 
 
+compare.register(app)
 records.register(app)

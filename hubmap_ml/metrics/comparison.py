@@ -165,7 +165,7 @@ def compare_sets(
     if truth.iscrowd.all():
         raise InputError(f"the {len(truth.images)} common images hold no truth: there is nothing to score")
     judged = [judge(metric, truth, item) for item in found]
-    folded = Folded.build(truth.images, _folds(truth, found), judged)
+    folded = Folded.build(truth.images, common_folds(truth, found), judged)
     names, slide_rows = slides_of(truth.images)
     values = folded.once()
     by_slide = np.array([folded.once(rows) for rows in slide_rows]).reshape(len(names), len(found))
@@ -220,8 +220,8 @@ def _probability(gains: NDArray[np.float64], units: Units) -> float:
     return float((known > 0).mean() + 0.5 * (known == 0).mean())
 
 
-def _folds(truth: Annotations, sets: Sequence[PredictionSet]) -> NDArray[np.int16]:
-    """Folds of the images: the sets' where they know some, else the truth's; one fold where two sets disagree."""
+def common_folds(truth: Annotations, sets: Sequence[PredictionSet]) -> NDArray[np.int16]:
+    """Return the folds of common images: the sets' where they know some, else the truth's; one where two disagree."""
     known = [item.images.folds for item in sets if (item.images.folds >= 0).any()]
     if any(not np.array_equal(folds, known[0]) for folds in known):
         return np.zeros(len(truth.images), np.int16)
