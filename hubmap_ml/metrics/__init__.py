@@ -9,6 +9,7 @@ from hubmap_ml.metrics.comparison import (
     common_folds,
     common_images,
     compare_sets,
+    score_interval,
 )
 from hubmap_ml.metrics.curves import ScoreCurve, area_under, precision_recall, score_curve
 from hubmap_ml.metrics.data_science_bowl import DsbScore, dsb_map
@@ -58,5 +59,6 @@ __all__ = [
     "paired_gain",
     "precision_recall",
     "score_curve",
+    "score_interval",
     "worst_images",
 ]

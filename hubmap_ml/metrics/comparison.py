@@ -123,6 +123,26 @@ class Comparison:
     slides: tuple[SlideScores, ...]
 
 
+def score_interval(
+    metric: str,
+    truth: Annotations,
+    predictions: PredictionSet,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Return the 95 % interval on these slides of one set's headline; arguments as for ``compare_sets``.
+
+    Images without any truth have no interval, in words.
+    """
+    shared, found = common_images(truth, [predictions])
+    if shared.iscrowd.all():
+        return Interval(None, None, f"not estimable from {len(shared.images)} images without a truth")
+    sets = Folded.build(shared.images, common_folds(shared, found), [judge(metric, shared, found[0])])
+    blocks = blocks_in_slides(shared.images)
+    return percentile_interval(resample(sets, blocks, resamples=resamples, seed=seed)[0], blocks)
+
+
 def common_images(
     truth: Annotations, sets: Sequence[PredictionSet]
 ) -> tuple[Annotations, list[PredictionSet]]:
