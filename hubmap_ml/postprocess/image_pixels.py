@@ -1,7 +1,7 @@
 """What the masks of an image hold together: their union, and each one's pixels that no earlier one holds.
 
 Kernels over the words of `BitMasks` and the functions around them. All masks of an image share its grid of words, so
-that nothing is shifted and no image is ever laid out in full size.
+that nothing is shifted; what is laid out is one bit a pixel of the window that the image's masks span.
 """
 
 import numpy as np

@@ -12,8 +12,10 @@ import numpy as np
 from hubmap_ml.fusion import score_order
 from hubmap_ml.instances import Category, Images, Masks, PredictionSet
 from hubmap_ml.postprocess.classes import ImageClass
+from hubmap_ml.postprocess.components import FillHoles, LargestComponent, RemoveSmallComponents
 from hubmap_ml.postprocess.filters import MaxArea, MaxPerImage, MinArea, Score
 from hubmap_ml.postprocess.masks import MaskThreshold, TightBoxes
+from hubmap_ml.postprocess.morphology import Closing, Dilation, Erosion, Opening
 from hubmap_ml.postprocess.overlaps import ExcludeInside, NoOverlaps
 from hubmap_ml.postprocess.step import Step
 from hubmap_ml.postprocess.suppression import Nms, SoftNms
@@ -22,8 +24,8 @@ from hubmap_ml.spec import InputError
 STEPS: Mapping[str, type[Step]] = {
     step.name: step
     for step in (
-        Score, Nms, SoftNms, MaskThreshold, MinArea, MaxArea, MaxPerImage, NoOverlaps, ExcludeInside, ImageClass,
-        TightBoxes,
+        Score, Nms, SoftNms, MaskThreshold, MinArea, MaxArea, FillHoles, LargestComponent, RemoveSmallComponents,
+        Opening, Closing, Erosion, Dilation, NoOverlaps, ExcludeInside, ImageClass, MaxPerImage, TightBoxes,
     )
 }  # fmt: skip
 
