@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import compare, records
+from hubmap_ml.cli import compare, records, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -227,34 +227,6 @@ def predict(
 
 
 @app.command()
-def tune(
-    experiment: ExperimentName = "demo",
-    member: MemberName = "",
-    raw: Raw = "",
-    set: Changes = "",
-    workers: Workers = "-1",
-    device: Device = "auto",
-    with_upstream: WithUpstream = "false",
-    fresh: Fresh = "false",
-) -> None:
-    """Tune a member's thresholds on out-of-fold candidates. Example: hubmap-ml tune --member htc"""
-    from hubmap_ml.stages import tune as stage
-
-    _tell(
-        stage.run(
-            experiment=experiment,
-            member=member,
-            raw=raw,
-            set=set,
-            workers=_whole(workers, "workers"),
-            device=device,
-            with_upstream=_yes(with_upstream, "with-upstream"),
-            fresh=_yes(fresh, "fresh"),
-        )
-    )
-
-
-@app.command()
 def promote(
     experiment: ExperimentName = "demo",
     raw: Raw = "",
@@ -425,4 +397,5 @@ def _fail_waiting_run(message: str) -> None:
 
 
 compare.register(app)
+tune.register(app)
 records.register(app)

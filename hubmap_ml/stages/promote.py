@@ -30,7 +30,8 @@ from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags, worst_level
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.tune import believable, in_words, read_study
+from hubmap_ml.stages.study_record import believable, in_words
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.stages.worker import TorchWorker, WorkerError
 from hubmap_ml.tracking import PROMOTED, FoundRun, Version, point_alias, register_folder, versions
 

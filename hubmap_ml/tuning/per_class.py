@@ -65,7 +65,7 @@ def run_study_per_class(
             f"none of the {len(truth.images)} predicted images has a truth: there is nothing to tune by"
         )
     classes = [truth.categories[label].name for label in present]
-    _require_per_class(base_steps, searched.names, classes[0])
+    require_per_class(base_steps, searched.names, classes[0])
 
     studies = []
     for k, class_name in enumerate(classes):
@@ -155,7 +155,12 @@ def _by_class(classes: Sequence[str], settings: Sequence[Setting]) -> dict[str, 
     }
 
 
-def _require_per_class(base_steps: Sequence[Step], names: Sequence[str], class_name: str) -> None:
+def require_per_class(base_steps: Sequence[Step], names: Sequence[str], class_name: str) -> None:
+    """Check that the named values can be those of a class.
+
+    Raises:
+        InputError: one cannot; says which.
+    """
     for name in names:
         try:
             with_setting(base_steps, {name_of_class(name, class_name): value_at(base_steps, name)})

@@ -30,6 +30,10 @@ OWN_TRIALS = 250
 held-out fold; after a well spread list a few hundred find what there is to find."""
 
 
+LEAST_FOR_WARM_START = 10
+"""CMA-ES begins with the distribution of the best tenth of what is known; that must be one at least."""
+
+
 def fixed_trials(sampler: str, trials: int) -> int:
     """Return how many of a study's trials are fixed beforehand: all, or half and all above twice ``OWN_TRIALS``."""
     return trials if sampler not in ADAPTIVE else trials - min(trials // 2, OWN_TRIALS)
@@ -131,7 +135,9 @@ class Proposer:
 
         if self._sampler == "cmaes":  # begins where the best of what it was told so far lie
             return optuna.samplers.CmaEsSampler(
-                seed=self._seed, source_trials=self._told, warn_independent_sampling=False
+                seed=self._seed,
+                source_trials=self._told if len(self._told) >= LEAST_FOR_WARM_START else None,
+                warn_independent_sampling=False,
             )
         return optuna.samplers.TPESampler(
             seed=(self._seed * 1_000_003 + number) % 2**32, n_startup_trials=1, multivariate=True
@@ -162,21 +168,22 @@ def _grid(space: Space, count: int, seed: int) -> list[Setting]:
     import optuna
 
     levels = {p.name: _levels(p, 1) for p in space.varied}
-    for fineness in range(2, count + 1):  # as fine as fits
-        finer = {p.name: _levels(p, fineness) for p in space.varied}
-        if math.prod(map(len, finer.values())) > count:
-            break
-        levels = finer
+    finer = True
+    while finer:  # one more level for each value in turn, as long as it fits
+        finer = False
+        for p in space.varied:
+            more = _levels(p, len(levels[p.name]) + 1)
+            size = math.prod(len(more if name == p.name else own) for name, own in levels.items())
+            if len(more) > len(levels[p.name]) and size <= count:
+                levels[p.name], finer = more, True
     distributions = distributions_of(space)
     sampler = optuna.samplers.GridSampler(levels, seed=seed)
     with silent():
         study = optuna.create_study(sampler=sampler)
-        found: list[Setting] = []
-        for _ in range(math.prod(map(len, levels.values()))):
-            asked = study.ask(distributions)
-            study.tell(asked, 0.0)
-            found.append(setting_from(asked.params, space))
-    return found
+        return [
+            setting_from(study.ask(distributions).params, space)
+            for _ in range(math.prod(map(len, levels.values())))
+        ]
 
 
 def _levels(parameter: Parameter, count: int) -> list[Value]:

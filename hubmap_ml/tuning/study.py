@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.metrics import METRICS, Score, headline
-from hubmap_ml.postprocess import Step, by_descending_score, steps_to_data
+from hubmap_ml.postprocess import Step, apply_steps, by_descending_score, steps_to_data
 from hubmap_ml.spec import InputError
 from hubmap_ml.tuning.cross_fitting import ALL, cross_fitted, objective, usable_folds
 from hubmap_ml.tuning.folding import fold_rows
 from hubmap_ml.tuning.interpolation import around, interpolated
+from hubmap_ml.tuning.recheck import recheck
 from hubmap_ml.tuning.sampling import SAMPLERS
 from hubmap_ml.tuning.scorers import CachedScorer, DirectScorer, FoldScorer
 from hubmap_ml.tuning.searching import Found, Progress, plan_trials, search
@@ -33,7 +34,7 @@ EXACT_CANDIDATES = 5
 
 
 class ScoreMismatch(RuntimeError):
-    """The winner's score by the direct path is not its trial's: a bug in the cached geometry."""
+    """The winner's score is not what the direct path or an independent reference finds: a kernel is wrong."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Study:
         folds: the folds' numbers.
         fold_images: images of each fold.
         n_truths: truths of all images, crowds included.
-        mismatch: largest difference between the best trial's scores and the direct path's.
+        mismatch: largest difference of the best trial's scores to the direct path's, and of those to an independent
+            reference's (see ``recheck``).
         interpolation_error: largest difference between the interpolated and the exact score of a fold, of those that
             were scored both ways.
     """
@@ -107,7 +109,7 @@ def run_study(
     What a fold is scored with in ``cross_fitted`` was chosen from trials that its truth did not steer: the list that
     was fixed beforehand and, with an adaptive sampler, trials made by the other folds (see ``searching``). Where a
     cache knows metric and steps, trials are scored from cached geometry, else by the direct path; either way the winner
-    is scored again by the direct path.
+    is scored again by the direct path and by an independent reference.
 
     Args:
         truth: annotations that hold the predictions' images; further ones are not looked at.
@@ -161,7 +163,11 @@ def run_study(
     best_steps = with_setting(base_steps, found.settings[best])
     checked = direct.scores(best_steps)
     what = f"trial {best} {dict(found.settings[best])}"
-    mismatch = max(check_scores(by_fold[best], checked, what), scores.check_cache(found.settings[best]))
+    mismatch = max(
+        check_scores(by_fold[best], checked, what),
+        scores.check_cache(found.settings[best]),
+        _check_by_reference(truth, predictions, rows, best_steps, metric),
+    )
     fitted = cross_fitted(by_fold, weights, [_exact_of(found, exact, k) for k in range(len(rows))])
     return Study(
         metric=metric,
@@ -316,6 +322,29 @@ def check_scores(trial: Sequence[float] | NDArray[np.float64], direct: Sequence[
     if difference > TOLERANCE or not np.array_equal(np.isnan(a), np.isnan(b)):
         raise ScoreMismatch(
             f"{what}: scored {a.tolist()} by fold in the study and {b.tolist()} by the direct path"
+        )
+    return difference
+
+
+def _check_by_reference(
+    truth: Annotations,
+    predictions: PredictionSet,
+    rows: Sequence[NDArray[np.int64]],
+    steps: Sequence[Step],
+    metric: str,
+) -> float:
+    """Return the largest difference of a fold's score to an independent reference's.
+
+    Raises:
+        ScoreMismatch: it is more than rounding.
+    """
+    difference = max(
+        recheck(metric, truth.take_images(part), apply_steps(predictions.take_images(part), steps))
+        for part in rows
+    )
+    if difference > TOLERANCE:
+        raise ScoreMismatch(
+            f"the chosen steps' {metric} differs from an independent reference by {difference:g}"
         )
     return difference
 

@@ -10,16 +10,22 @@ from hubmap_ml.viz.report import (
     render_page,
     write_page,
 )
+from hubmap_ml.viz.study_page import StudyGain, StudyPage, StudyValue, render_study_page, write_study_page
 
 __all__ = [
     "ReportData",
     "ReportFigure",
     "ReportRow",
     "ReportStage",
+    "StudyGain",
+    "StudyPage",
+    "StudyValue",
     "draw_instances",
     "render_comparison",
     "render_page",
+    "render_study_page",
     "truth_and_prediction",
     "write_comparison",
     "write_page",
+    "write_study_page",
 ]

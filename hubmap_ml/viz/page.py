@@ -1,4 +1,4 @@
-"""The frame of a page that needs nothing but itself: no network, no scripts, light and dark by the reader's setting."""
+"""The frame of a page that needs nothing but itself: no network, light and dark by the reader's setting."""
 
 from collections.abc import Sequence
 from html import escape
@@ -7,7 +7,13 @@ from pathlib import Path
 
 
 def framed_page(
-    title: str, verdict: str, sections: Sequence[str], *, generated: str = "", styles: Sequence[str] = ()
+    title: str,
+    verdict: str,
+    sections: Sequence[str],
+    *,
+    generated: str = "",
+    styles: Sequence[str] = (),
+    scripts: str = "",
 ) -> str:
     """Return a page as HTML text.
 
@@ -15,6 +21,7 @@ def framed_page(
         title, verdict, generated: plain text; the verdict is the first thing to know.
         sections: HTML; empty ones are left out.
         styles: further style sheets of this package beside ``report.css``, by file name.
+        scripts: HTML that stands after everything else; what it does must not be needed to read the page.
     """
     folder = resources.files("hubmap_ml.viz")
     style = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", *styles))
@@ -27,7 +34,7 @@ def framed_page(
         f"<title>{escape(title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<header>\n"
         f"<h1>{escape(title)}</h1>\n"
         f'<p class="verdict">{escape(verdict)}</p>\n{made}</header>\n'
-        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
+        f"<main>\n{body}\n</main>\n{scripts}</body>\n</html>\n"
     )
 
 
