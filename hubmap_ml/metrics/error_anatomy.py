@@ -172,7 +172,9 @@ def error_anatomy(
         kinds.append(
             ErrorKind(
                 kind, len(rows), _by_size(of_kind[0], limits), _by_class(of_kind[1], truth), len(all_rows),
-                float(values[number + 1] - values[0]), percentile_interval(draws[number + 1] - draws[0], units),
+                float(values[number + 1] - values[0]),
+                Interval(None, None, "nothing is left to find") if np.isnan(values[number + 1])
+                else percentile_interval(draws[number + 1] - draws[0], units),
             )
         )  # fmt: skip
     return ErrorAnatomy(

@@ -153,7 +153,7 @@ def _notes(
     for name, item in zip(names, sets, strict=True):
         if empty := int((np.diff(item.offsets) == 0).sum()):
             notes.append(
-                f"{name} predicts nothing on {empty} of {len(item.images)} images; they count as missed."
+                f"{name} predicts nothing on {empty} of {len(item.images)} images; every truth on them is missed."
             )
     if not (common.images.slides != "").any():
         notes.append(

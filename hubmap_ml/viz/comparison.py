@@ -239,7 +239,8 @@ def _worst(comparison: Comparison, number: int, anatomy: ErrorAnatomy, worst: Se
     several = len(anatomy.categories) > 1
     kinds = [k for k, kind in enumerate(KINDS) if several or kind not in ("classification", "both")]
     most = max(image.pull for image in worst)
-    slides, files = any(image.slide for image in worst), any(image.file_name for image in worst)
+    slides = any(image.slide for image in worst)
+    files = any(image.id not in image.file_name for image in worst if image.file_name)  # else the id says it
     rows: list[list[Cell] | str] = []
     for image in worst:
         row: list[Cell] = [escape(image.id)]

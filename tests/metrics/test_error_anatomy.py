@@ -87,6 +87,7 @@ def test_nothing_found():
     assert counts(result) == {"missed": 2}
     assert (result.value, result.f1) == (0.0, 0.0)
     assert np.isnan(result.kinds[-1].cost)
+    assert result.kinds[-1].interval.words == "nothing is left to find"
 
 
 @settings(deadline=None, max_examples=60)

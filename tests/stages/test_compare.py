@@ -84,7 +84,7 @@ def test_what_is_missing_is_said(folder: Path, tmp_path: Path) -> None:
     records = json.loads((folder / "good.json").read_text())
     (tmp_path / "some.json").write_text(json.dumps(records[: len(records) // 2]))
     found = compare.run(folder / "truth.json", [tmp_path / "some.json"], resamples=100)
-    assert found.notes == ("some predicts nothing on 12 of 24 images; they count as missed.",)
+    assert found.notes == ("some predicts nothing on 12 of 24 images; every truth on them is missed.",)
     table = images(24)
     write_coco(tmp_path / "truth.json", truths(1, table=table))
     found = compare.run(tmp_path / "truth.json", [folder / "stored"], resamples=100)
