@@ -322,7 +322,7 @@ def test_small_masks_are_removed_in_studies_as_in_submissions() -> None:
     rows = [np.arange(len(found.images))]
     for area in (0.0, 40.0, 300.0):
         steps = parse_steps([{"nms": {"iou": 0.5, "by": "box"}}, {"mask_threshold": 0.5}, {"min_area": area}])
-        cached = CachedScorer(target, found, rows, variants=[steps], mask_thresholds=(0.5,))
+        cached = CachedScorer(target, found, rows, metric="ap60", variants=[steps])
         direct = DirectScorer(target, found, rows, "ap60")
         assert [item.value for item in cached.scores(steps)] == [item.value for item in direct.scores(steps)]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -132,17 +133,14 @@ class BitMasks:
             InputError: a mask with pixels outside its image.
         """
         tall, wide = per_row(heights, len(self), np.int64), per_row(widths, len(self), np.int64)
-        counts, offsets, status = rle.counts_from_words(
-            np.ascontiguousarray(self.words), self.offsets, self.windows, tall, wide
-        )
+        letters, ends, status = rle.text_from_words(*self._arrays(), tall, wide)
         if status.any():
             row = int(np.flatnonzero(status)[0])
             raise InputError(
                 f"mask {row} has pixels outside its image of {wide[row]} x {tall[row]} (width x height)"
             )
-        text, ends = rle.text_from_counts(counts, offsets)
-        letters = text.tobytes().decode("ascii")
-        return [letters[ends[i] : ends[i + 1]] for i in range(len(self))]
+        text = letters.tobytes().decode("ascii")
+        return [text[start:stop] for start, stop in pairwise(ends.tolist())]
 
     def to_dense(self, row: int, height: int, width: int) -> NDArray[np.bool_]:
         """One mask (height, width).
