@@ -89,12 +89,13 @@ def write_page(
 ) -> Path:
     """Write a study's page."""
     gains = [
-        StudyGain("on the images it was tuned on", assessment.in_sample.before, assessment.in_sample.after,
-                  assessment.in_sample.low, assessment.in_sample.high)
-    ]  # fmt: skip
-    honest = assessment.cross_fitted
-    if honest is not None:
-        gains.insert(0, StudyGain("cross-fitted", honest.before, honest.after, honest.low, honest.high))
+        StudyGain(name, gain.before, gain.after, gain.low, gain.high, gain.on_these.words)
+        for name, gain in (
+            ("cross-fitted", assessment.cross_fitted),
+            ("on the images it was tuned on", assessment.in_sample),
+        )
+        if gain is not None
+    ]
     parameters = {parameter.name: parameter for parameter in space.parameters}
     values = []
     for name, best in study.best_setting.items():
