@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,20 +62,26 @@ def metrics_of(study: Study, assessment: Assessment) -> dict[str, float]:
 
 
 def best_rows(study: Study) -> list[tuple[dict[str, Any], dict[str, float]]]:
-    """Return values and scores of the best trials whose score is exact, best first."""
+    """Return values and scores of the best exactly scored trials that the choice on all folds is made of, best first."""
     names = list(study.best_setting) if "class" not in study.trials else []
     if not names:
         return []
-    best = study.trials[study.trials["exact"]].sort_values("value", ascending=False, kind="stable")
+    own = study.trials[study.trials["exact"] & study.trials["part"].isin(["fixed", "all"])]
+    best = own.sort_values("value", ascending=False, kind="stable")
     best = best.drop_duplicates(names).head(BEST_ROWS)
     folds = [f"fold_{number}" for number in study.folds]
     return [
         (
-            {"trial": row["number"], "part": row["part"], **{name: row[name] for name in names}},
+            {"trial": row["number"], "part": row["part"], **{plain_name(name): row[name] for name in names}},
             {"score": row["value"], **{f"score/{fold}": row[fold] for fold in folds if math.isfinite(row[fold])}},
         )
         for row in best.to_dict("records")
     ]  # fmt: skip
+
+
+def plain_name(name: str) -> str:
+    """Return a value's name as MLflow takes it: ``nms[1].iou`` becomes ``nms.1.iou``."""
+    return re.sub(r"\[(\d+)\]", r".\1", name)
 
 
 def write_page(
