@@ -62,7 +62,7 @@ def metrics_of(study: Study, assessment: Assessment) -> dict[str, float]:
 
 
 def best_rows(study: Study) -> list[tuple[dict[str, Any], dict[str, float]]]:
-    """Return values and scores of the best exactly scored trials that the choice on all folds is made of, best first."""
+    """Return values and scores of the best exactly scored trials of those that the choice on all folds is made of."""
     names = list(study.best_setting) if "class" not in study.trials else []
     if not names:
         return []
