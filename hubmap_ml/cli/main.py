@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import records, tune
+from hubmap_ml.cli import compare, records, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -396,5 +396,6 @@ def _fail_waiting_run(message: str) -> None:
         fail_waiting_run(message)
 
 
+compare.register(app)
 tune.register(app)
 records.register(app)

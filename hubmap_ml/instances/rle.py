@@ -87,7 +87,7 @@ def _turns(words: Any, start: Any, window: Any, height: Any, out: Any) -> Any:
     count = 0
     value = _NONE  # of the pixel before
     base = x0 * height + 64 * word0  # number of the word's first pixel
-    k = np.int64(0)
+    k: Any = np.int64(0)
     for at in range(start, start + stop):
         if k == 0 and word0 > 0 and value != _NONE:
             out[count] = base - 64 * word0

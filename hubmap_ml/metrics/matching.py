@@ -2,8 +2,7 @@
 
 All work on a table of overlaps (``overlaps.Overlaps``) and on *rows*, the predictions that are still there after
 whatever filtered them, ascending: a study asks again and again for other rows of the same table, an evaluation once
-for all. Arrays over rows of the table have length N, arrays over the given rows length D. They stand in one file
-because numba's disk cache looks only at the file a kernel stands in.
+for all. Arrays over rows of the table have length N, arrays over the given rows length D.
 
 COCO's matching at several IoU thresholds and area ranges is done at once: each pair of a threshold and a range is
 one bit of a 64-bit word (at most 64 pairs a call), and what was a loop over forty matchings is a few AND and OR.

@@ -65,9 +65,10 @@ def build_candidates(
                 own = None if rule.any_label else labels[rows]
                 overlaps = overlaps_with_truth(bits, offsets, of_truth, floor=rule.floor, labels=own)
                 level.add_overlaps(overlaps, int(truth.offsets[first]))
+    areas = [level.areas() for level in levels]
     if rule is not None:
-        for level in levels:
-            rule.add_level(level.overlaps(), level.areas())
+        for level, pixels in zip(levels, areas, strict=True):
+            rule.add_level(level.overlaps(), pixels)
     return Candidates(
         categories=found.categories,
         image_offsets=found.offsets.astype(np.int64),
@@ -75,7 +76,7 @@ def build_candidates(
         labels=found.labels.astype(np.int32),
         scores=found.scores,
         thresholds=tuple(thresholds),
-        areas=[level.areas() for level in levels],
+        areas=areas,
         box_pairs={key: _box_pairs(found, key, floor) for key, floor in floors.items() if key.by == "box"},
         mask_pairs=[level.pairs() for level in levels],
     )

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from hubmap_ml.viz import study_figures as figures
-from hubmap_ml.viz.report import section
+from hubmap_ml.viz.page import framed_page, section
 
 
 @dataclass(frozen=True)
@@ -122,20 +122,13 @@ def render_study_page(page: StudyPage) -> str:
         _how(page),
     ]
     files = resources.files("hubmap_ml.viz")
-    style = "".join(files.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "study.css"))
     script = files.joinpath("study.js").read_text(encoding="utf-8")
     data = json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    body = "\n".join(part for part in sections if part)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<header>\n"
-        f'<h1>{escape(page.title)}</h1>\n<p class="verdict">{escape(page.verdict)}</p>\n</header>\n'
-        f"<main>\n{body}\n</main>\n"
+    scripts = (
         f'<script type="application/json" id="figures">{data}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>\n{script}</script>\n</body>\n</html>\n"
+        f"<script>{get_plotlyjs()}</script>\n<script>\n{script}</script>\n"
     )
+    return framed_page(page.title, page.verdict, sections, styles=("study.css",), scripts=scripts)
 
 
 def _gains(page: StudyPage) -> str:

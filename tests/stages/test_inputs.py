@@ -125,6 +125,7 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "tune.space": ({"score": [0.1, 0.2]}, both("tune")),
     "promote.best": (1, set()),
     "promote.min_score": (0.1, {"promote"}),
+    "promote.min_overlap": (0.5, {"promote"}),
     "ensemble.method": ("other", LAST),
     "ensemble.iou_threshold": (0.5, LAST),
     "ensemble.skip_score": (0.1, LAST),
