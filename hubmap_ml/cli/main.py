@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import records, rollback, tune
+from hubmap_ml.cli import compare, records, rollback, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -396,6 +396,7 @@ def _fail_waiting_run(message: str) -> None:
         fail_waiting_run(message)
 
 
+compare.register(app)
 tune.register(app)
 rollback.register(app)
 records.register(app)

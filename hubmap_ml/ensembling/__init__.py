@@ -17,6 +17,7 @@ from hubmap_ml.ensembling.gate import (
     GATE_TAG,
     HEADLINE_TAG,
     LINE_TAG,
+    OWN_CV_TAG,
     PASSED,
     PROXY_TAG,
     Finding,
@@ -40,6 +41,7 @@ from hubmap_ml.ensembling.policy import (
     standing,
 )
 from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
+from hubmap_ml.ensembling.reproduction import Reproduction, compare_candidates, compare_scores
 from hubmap_ml.fusion import fuse
 
 __all__ = [
@@ -48,6 +50,7 @@ __all__ = [
     "GATE_TAG",
     "HEADLINE_TAG",
     "LINE_TAG",
+    "OWN_CV_TAG",
     "PASSED",
     "PROXY_TAG",
     "Challenge",
@@ -66,12 +69,15 @@ __all__ = [
     "PairDiversity",
     "Recheck",
     "Recipe",
+    "Reproduction",
     "Selection",
     "Standing",
     "VersionRecord",
     "Worth",
     "challenge_of",
     "check_member",
+    "compare_candidates",
+    "compare_scores",
     "contributions",
     "cross_fitted_alone",
     "diversity",

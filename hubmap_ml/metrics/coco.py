@@ -174,7 +174,8 @@ def coco_evaluation(
     masks, labels = paired.masks.take(order), paired.labels[order]
     overlaps = overlaps_with_truth(masks, found.offsets, truth, floor=overlap_floor(options), labels=labels)
     matcher = CocoMatcher(options, truth, overlaps, masks.areas(), labels, found.image_rows())
-    return matcher.evaluation(np.arange(len(found), dtype=np.int32), coco_rank(found))
+    rows = np.arange(len(found), dtype=np.int32)
+    return matcher.evaluation(rows, coco_rank(found), len(found), matcher.truth_counts())
 
 
 def overlap_floor(options: CocoOptions) -> float:
@@ -245,32 +246,32 @@ class CocoMatcher:
             for at in range(0, len(bits), _BITS)
         ]  # fmt: skip
 
+    def truth_counts(self, images: tuple[int, int] | None = None) -> NDArray[np.int64]:
+        """Truths that count, by label and area range (K, A), in a run [first, stop) of images or in all."""
+        rows = slice(None) if images is None else slice(*np.searchsorted(self._truth_images, images))
+        counts = np.zeros((len(self._categories), len(self._limits)), np.int64)
+        np.add.at(counts, self._truth_labels[rows], self._counted[rows])
+        return counts
+
     def evaluation(
         self,
         rows: NDArray[np.int32],
         rank: NDArray[np.int32],
-        *,
-        images: tuple[int, int] | None = None,
+        n_ranks: int,
+        n_truths: NDArray[np.int64],
     ) -> CocoEvaluation:
-        """Return the tables of some rows.
+        """Return the tables of some images.
 
         Args:
-            rows: int32, ascending.
-            rank: int32 (N,), places by descending score of all rows of the images together: each of 0 … N - 1 once,
-                and those of a run of images together.
-            images: the run [first, stop) of images that are scored; by default all.
+            rows: int32, ascending, of these images.
+            rank: int32 (N,), places by descending score of all rows of these images, in [0, n_ranks).
+            n_ranks: how many rows these images have.
+            n_truths: (K, A), as ``truth_counts`` gives them for these images.
         """
         options, n_labels = self._options, len(self._categories)
         thresholds, n_ranges = len(options.iou_thresholds), len(self._limits)
         most = np.asarray(options.max_detections, np.int64)
-        counted = self._counted
-        n_truths = np.zeros((n_labels, n_ranges), np.int64)
-        if images is not None:
-            low, high = np.searchsorted(self._truth_images, images)
-            np.add.at(n_truths, self._truth_labels[low:high], counted[low:high])
-        else:
-            np.add.at(n_truths, self._truth_labels, counted)
-        order = in_order(rows, rank, len(rank))
+        order = in_order(rows, rank, n_ranks)
         parts = []
         for word in self._words:
             places, hit, gone = coco_matches(

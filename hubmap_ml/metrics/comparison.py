@@ -124,6 +124,26 @@ class Comparison:
     slides: tuple[SlideScores, ...]
 
 
+def score_interval(
+    metric: str,
+    truth: Annotations,
+    predictions: PredictionSet,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Return the 95 % interval on these slides of one set's headline; arguments as for ``compare_sets``.
+
+    Images without any truth have no interval, in words.
+    """
+    shared, found = common_images(truth, [predictions])
+    if shared.iscrowd.all():
+        return Interval(None, None, f"not estimable from {len(shared.images)} images without a truth")
+    sets = Folded.build(shared.images, common_folds(shared, found), [judge(metric, shared, found[0])])
+    blocks = blocks_in_slides(shared.images)
+    return percentile_interval(resample(sets, blocks, resamples=resamples, seed=seed)[0], blocks)
+
+
 def common_images(
     truth: Annotations, sets: Sequence[PredictionSet]
 ) -> tuple[Annotations, list[PredictionSet]]:
@@ -166,7 +186,7 @@ def compare_sets(
     if truth.iscrowd.all():
         raise InputError(f"the {len(truth.images)} common images hold no truth: there is nothing to score")
     judged = [judge(metric, truth, item) for item in found]
-    folded = Folded.build(truth.images, _folds(truth, found), judged)
+    folded = Folded.build(truth.images, common_folds(truth, found), judged)
     names, slide_rows = slides_of(truth.images)
     values = folded.once()
     by_slide = np.array([folded.once(rows) for rows in slide_rows]).reshape(len(names), len(found))
@@ -229,8 +249,8 @@ def probability_of_gain(gains: NDArray[np.float64], units: Units) -> float:
     return float(stats.t.cdf(stats.norm.ppf(share) / stretch, units.freedom))
 
 
-def _folds(truth: Annotations, sets: Sequence[PredictionSet]) -> NDArray[np.int16]:
-    """Folds of the images: the sets' where they know some, else the truth's; one fold where two sets disagree."""
+def common_folds(truth: Annotations, sets: Sequence[PredictionSet]) -> NDArray[np.int16]:
+    """Return the folds of common images: the sets' where they know some, else the truth's; one where two disagree."""
     known = [item.images.folds for item in sets if (item.images.folds >= 0).any()]
     if any(not np.array_equal(folds, known[0]) for folds in known):
         return np.zeros(len(truth.images), np.int16)

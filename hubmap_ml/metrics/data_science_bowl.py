@@ -65,8 +65,8 @@ def dsb_map(truth: Annotations, predictions: PredictionSet, *, refuse_overlaps: 
     overlaps = overlaps_with_truth(paired.masks, found.offsets, truth, floor=FLOOR)
     rows = np.flatnonzero(paired.masks.areas() > 0).astype(np.int32)
     counts = dsb_counts(
-        rows, found.image_rows(), overlaps.starts, overlaps.truths, overlaps.values, truth.offsets, truth.iscrowd,
-        np.array(THRESHOLDS),
+        rows, found.image_rows().astype(np.int32), overlaps.starts, overlaps.truths, overlaps.values, truth.offsets,
+        truth.iscrowd, np.array(THRESHOLDS),
     )  # fmt: skip
     scores = scores_of_counts(counts)
     kinds = _kinds(truth)
@@ -104,8 +104,8 @@ def _check_no_overlap(paired: Paired) -> None:
         if shared.any():
             first, second = (int(place) for place in np.argwhere(shared)[0])
             raise InputError(
-                f"image {found.images.ids[row]!r}: predictions {first} and {second} share {shared.max()} pixels, "
-                "which this metric's competitions refuse; add a step that removes overlaps"
+                f"image {found.images.ids[row]!r}: predictions {first} and {second} share "
+                f"{shared[first, second]} pixels, which this metric's competitions refuse; add a no_overlaps step"
             )
 
 

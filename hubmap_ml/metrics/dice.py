@@ -14,13 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import Annotations, PredictionSet
-from hubmap_ml.instances.compiled import compiled
+from hubmap_ml.instances.compiled import compiled, count_ones
 from hubmap_ml.metrics.pairing import pair_up
-
-_M1 = np.uint64(0x5555555555555555)
-_M2 = np.uint64(0x3333333333333333)
-_M4 = np.uint64(0x0F0F0F0F0F0F0F0F)
-_H01 = np.uint64(0x0101010101010101)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,14 +59,6 @@ def dice(truth: Annotations, predictions: PredictionSet) -> DiceScore:
         per_category={c.name: float(v) for c, v in zip(truth.categories, per_label, strict=True)},
         per_image=per_image,
     )
-
-
-@compiled
-def _count(word: Any) -> Any:
-    word = word - ((word >> np.uint64(1)) & _M1)
-    word = (word & _M2) + ((word >> np.uint64(2)) & _M2)
-    word = (word + (word >> np.uint64(4))) & _M4
-    return np.int64((word * _H01) >> np.uint64(56))
 
 
 @compiled
@@ -127,7 +114,7 @@ def union_pixels(
             for c in range(right - left):
                 for k in range(bottom - top):
                     outside = ~crowd[c, k]
-                    out[image, label, 0] += _count(found[c, k] & target[c, k] & outside)
-                    out[image, label, 1] += _count(found[c, k] & outside)
-                    out[image, label, 2] += _count(target[c, k] & outside)
+                    out[image, label, 0] += count_ones(found[c, k] & target[c, k] & outside)
+                    out[image, label, 1] += count_ones(found[c, k] & outside)
+                    out[image, label, 2] += count_ones(target[c, k] & outside)
     return out

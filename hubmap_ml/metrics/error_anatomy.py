@@ -15,7 +15,6 @@ are put right (the best-scored of each truth, where nothing else found it; the o
 "both" go, missed truths are taken from the truths. Costs do not add up to what is missing.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import Annotations, PredictionSet
-from hubmap_ml.metrics.coco import AREA_RANGES
 from hubmap_ml.metrics.curves import precision_recall, score_curve
 from hubmap_ml.metrics.intervals import Folded, Interval, percentile_interval, resample
 from hubmap_ml.metrics.judged import RankedDetections
@@ -37,9 +35,9 @@ BACKGROUND_IOU = 0.1
 WRONG = ("duplicate", "localisation", "classification", "both", "background")
 MISSED = "missed"
 KINDS = (*WRONG, MISSED)
-SIZES: Mapping[str, tuple[float, float]] = {
-    name: limits for name, limits in AREA_RANGES.items() if name != "all"
-}
+SIZES = ("small", "medium", "large")
+"""Thirds of the truths by their pixels (COCO's limits put all cells of one magnification into one class)."""
+
 _DUPLICATE, _LOCALISATION, _CLASSIFICATION, _BOTH, _BACKGROUND = range(len(WRONG))
 _RIGHT, _LEFT_OUT = -1, -2
 _RESAMPLES = 1000
@@ -52,7 +50,7 @@ class ErrorKind:
     Attributes:
         kind: one of ``KINDS``.
         count: detections of the kind with at least the anatomy's score (missed: truths that those leave over).
-        by_size, by_class: the same by ``SIZES`` (of the detection's pixels; missed: of the truth's) and category.
+        by_size, by_class: the same by size (of the detection's pixels; missed: of the truth's) and category.
         count_in_all: over detections of every score.
         cost: AP won where it is repaired; NaN where nothing is left to find.
         interval: 95 % of the cost on these slides.
@@ -77,6 +75,7 @@ class ErrorAnatomy:
         score_threshold, f1: the score at which F1 over all images and categories is best, and that F1; NaN and 0
             without detections.
         categories: names.
+        size_limits: pixels from which a mask is medium, and large.
         truths_by_size, truths_by_class, found_by_size, found_by_class: truths, and how many of them detections of at
             least that score find.
         kinds: in the order of ``KINDS``.
@@ -88,6 +87,7 @@ class ErrorAnatomy:
     score_threshold: float
     f1: float
     categories: tuple[str, ...]
+    size_limits: tuple[float, float]
     truths_by_size: tuple[int, ...]
     truths_by_class: tuple[int, ...]
     found_by_size: tuple[int, ...]
@@ -152,6 +152,7 @@ def error_anatomy(
     truth_rows = np.flatnonzero(~truth.iscrowd)
     found_rows = found.concerns[sure & (found.kind == _RIGHT)]
     truth_areas = truth.masks.bits.areas()
+    limits = _thirds(truth_areas[truth_rows])
     per_image = [
         np.bincount(truth.image_rows()[rows], minlength=len(truth.images))
         for rows in (truth_rows, found_rows)
@@ -170,8 +171,10 @@ def error_anatomy(
         per_image.append(np.bincount(of_kind[2], minlength=len(truth.images)))
         kinds.append(
             ErrorKind(
-                kind, len(rows), _by_size(of_kind[0]), _by_class(of_kind[1], truth), len(all_rows),
-                float(values[number + 1] - values[0]), percentile_interval(draws[number + 1] - draws[0], units),
+                kind, len(rows), _by_size(of_kind[0], limits), _by_class(of_kind[1], truth), len(all_rows),
+                float(values[number + 1] - values[0]),
+                Interval(None, None, "nothing is left to find") if np.isnan(values[number + 1])
+                else percentile_interval(draws[number + 1] - draws[0], units),
             )
         )  # fmt: skip
     return ErrorAnatomy(
@@ -180,9 +183,10 @@ def error_anatomy(
         curve.best_threshold,
         curve.best_f1,
         tuple(category.name for category in truth.categories),
-        _by_size(truth_areas[truth_rows]),
+        limits,
+        _by_size(truth_areas[truth_rows], limits),
         _by_class(truth.labels[truth_rows], truth),
-        _by_size(truth_areas[found_rows]),
+        _by_size(truth_areas[found_rows], limits),
         _by_class(truth.labels[found_rows], truth),
         tuple(kinds),
         np.stack(per_image, axis=1).astype(np.int64),
@@ -275,10 +279,16 @@ def _missed(found: _Sorted, truth: Annotations, sure: NDArray[np.bool_]) -> NDAr
     return np.flatnonzero(~stood_for & ~truth.iscrowd)
 
 
-def _by_size(areas: NDArray[np.int64]) -> tuple[int, ...]:
+def _thirds(areas: NDArray[np.int64]) -> tuple[float, float]:
+    if not len(areas):
+        return 0.0, 0.0
+    low, high = np.quantile(areas, [1 / 3, 2 / 3])
+    return float(low), float(high)
+
+
+def _by_size(areas: NDArray[np.int64], limits: tuple[float, float]) -> tuple[int, ...]:
     """Counts by ``SIZES``; what lies on a limit belongs to the larger."""
-    lower = [low for low, _ in SIZES.values()]
-    return tuple(np.bincount(np.searchsorted(lower, areas, side="right") - 1, minlength=len(SIZES)).tolist())
+    return tuple(np.bincount(np.searchsorted(limits, areas, side="right"), minlength=len(SIZES)).tolist())
 
 
 def _by_class(labels: NDArray[Any], truth: Annotations) -> tuple[int, ...]:

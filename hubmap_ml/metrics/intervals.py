@@ -47,6 +47,12 @@ class Interval:
             return self.words
         return f"{self.low:{form}} to {self.high:{form}}"
 
+    def to_metrics(self, name: str) -> dict[str, float]:
+        """``{"NAME_low": …, "NAME_high": …}`` for a record; empty where there is none."""
+        if self.low is None or self.high is None:
+            return {}
+        return {f"{name}_low": self.low, f"{name}_high": self.high}
+
     @property
     def excludes_zero(self) -> bool:
         """Whether it lies on one side of zero."""

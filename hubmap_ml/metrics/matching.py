@@ -2,8 +2,7 @@
 
 All work on a table of overlaps (``overlaps.Overlaps``) and on *rows*, the predictions that are still there after
 whatever filtered them, ascending: a study asks again and again for other rows of the same table, an evaluation once
-for all. Arrays over rows of the table have length N, arrays over the given rows length D. They stand in one file
-because numba's disk cache looks only at the file a kernel stands in.
+for all. Arrays over rows of the table have length N, arrays over the given rows length D.
 
 COCO's matching at several IoU thresholds and area ranges is done at once: each pair of a threshold and a range is
 one bit of a 64-bit word (at most 64 pairs a call), and what was a loop over forty matchings is a few AND and OR.
@@ -13,29 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from hubmap_ml.instances.compiled import compiled
+from hubmap_ml.instances.compiled import compiled, count_low_zeros
 
 _ONE = np.uint64(1)
-_M1 = np.uint64(0x5555555555555555)
-_M2 = np.uint64(0x3333333333333333)
-_M4 = np.uint64(0x0F0F0F0F0F0F0F0F)
-_H01 = np.uint64(0x0101010101010101)
 _NEARLY_ONE = 1 - 1e-10  # COCOeval's: a threshold of 1 is reached by what rounding left a little below
 
 
 @compiled
-def _lowest_bit(word: Any) -> Any:
-    """The place of the lowest set bit (LLVM makes two instructions of it)."""
-    word = (word & (~word + _ONE)) - _ONE
-    word = word - ((word >> _ONE) & _M1)
-    word = (word & _M2) + ((word >> np.uint64(2)) & _M2)
-    word = (word + (word >> np.uint64(4))) & _M4
-    return np.int64((word * _H01) >> np.uint64(56))
-
-
-@compiled
 def in_order(rows: Any, rank: Any, n: Any) -> Any:
-    """Positions 0 … D - 1 of rows in the order of ``rank`` (N,), which holds 0 … n - 1, each once; all int32."""
+    """Positions 0 … D - 1 of rows in the order of ``rank`` (N,), for them different values under ``n``; all int32."""
     words = np.zeros((n >> 6) + 1, dtype=np.uint64)
     position = np.empty(n, dtype=np.int32)
     for k in range(len(rows)):
@@ -47,7 +32,7 @@ def in_order(rows: Any, rank: Any, n: Any) -> Any:
     for w in range(len(words)):
         word = words[w]
         while word != np.uint64(0):
-            out[used] = position[64 * w + _lowest_bit(word)]
+            out[used] = position[64 * w + count_low_zeros(word)]
             used += 1
             word &= word - _ONE
     return out
@@ -218,7 +203,7 @@ def coco_curves(
                 inside_so_far[label, a] += 1
         todo = hit[position] | (gone[position] & inside)
         while todo != np.uint64(0):
-            b = _lowest_bit(todo)
+            b = count_low_zeros(todo)
             bit = _ONE << np.uint64(b)
             todo ^= bit
             c = label * n_bits + b

@@ -226,10 +226,15 @@ def _ends(value: Any) -> tuple[float | None, float | None]:
 
 
 class Promote(Part):
-    """The gate that a member passes on its way into the ensemble."""
+    """The gate that a member passes on its way into the ensemble.
+
+    ``min_overlap`` is the least share of all members' held-out images that a member must have predicted: members are
+    compared and fused on images that all of them know.
+    """
 
     best: int = Field(default=5, ge=1)
     min_score: float = Field(default=0.0, ge=0, le=1)
+    min_overlap: float = Field(default=0.1, ge=0, le=1)
 
 
 class Ensemble(Part):

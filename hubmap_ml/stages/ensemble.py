@@ -141,8 +141,8 @@ def work(session: Session) -> Outcome:
         said = (
             f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
             f"members {ensemble_record.members_in_words(result.recipe, names)}; "
-            f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}{_by_proxy(members)}; "
-            f"version {version.number}"
+            f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}{_by_proxy(members)}"
+            f"{ensemble_record.gain_in_words(worth, best.member)}; version {version.number}"
         )
         return at.finish(
             said + _place(leading, version),

@@ -76,6 +76,10 @@ def metrics_of(study: EnsembleStudy, names: Sequence[str], worth: Worth | None) 
             found |= {"score/cross_fitted_low": interval.low, "score/cross_fitted_high": interval.high}
         for one in worth.contributions:
             found[f"alone/{one.name}"] = one.score
+            found |= {
+                f"above/{one.name}": one.above.value,
+                **one.above.on_these.to_metrics(f"above/{one.name}"),
+            }
             if one.added is not None:
                 found[f"added/{one.name}"] = one.added.value
     return {name: value for name, value in found.items() if math.isfinite(value)}
@@ -85,6 +89,14 @@ def _checked(check: Recheck) -> dict[str, float]:
     """Return what the comparison with ensemble-boxes found; clusters by mask were not compared."""
     found = {"check/images": float(len(check.images))}
     return found | ({"check/max_box_difference": check.difference} if check.images else {})
+
+
+def gain_in_words(worth: Worth | None, best: str) -> str:
+    """Say how far the ensemble is above its best member, both cross-fitted; nothing where that is not known."""
+    above = [one.above for one in worth.contributions if one.name == best] if worth else []
+    if not above:
+        return ""
+    return f", gain over it {above[0].value:+.3f} (95 % on these slides {above[0].on_these.in_words('+.3f')})"
 
 
 def members_in_words(recipe: Recipe, names: Sequence[str]) -> str:

@@ -88,6 +88,8 @@ def promote(session: Session, members: Sequence[str], data: PreparedData) -> Sta
     values = {
         "members": list(members),
         "min_score": session.experiment.promote.min_score,
+        "min_overlap": session.experiment.promote.min_overlap,
+        "overlap": {member: splits.overlap(session, member, data) for member in members},
         "metric": session.experiment.metric,
         "line": line(session, data),
     }

@@ -21,7 +21,7 @@ from hubmap_ml.spec import (
     load_experiment,
     parse_overrides,
 )
-from hubmap_ml.tuning import parse_space, require_per_class
+from hubmap_ml.tuning import parse_space, require_per_class, with_setting
 
 FILE = "experiment.yaml"
 TRAINED = ("pretrain", "finetune")
@@ -97,6 +97,7 @@ class Session:
                         "not among the candidates whose scores soft_nms is to lower; set it to 1 or use nms"
                     )
         space = parse_space(self.experiment.tune.space, steps)
+        check_classes(with_setting(steps, space.corners[0]), self.experiment.data.types)
         if self.experiment.tune.per_class:
             require_per_class(steps, space.names, self.experiment.data.types[0])
         how = self.experiment.ensemble

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 STALE_S = 120.0
 """After so long without a score a trial of another host counts as abandoned; one takes milliseconds to seconds."""
 
-_WORKER, _SCORES, _INSTEAD_OF = "worker", "fold_scores", "instead_of"
+_WORKER, _SCORES = "worker", "fold_scores"
 
 Propose = Callable[[int], Setting]
 """Returns the setting for a trial's number."""
@@ -95,6 +95,7 @@ class Shared:
         self._worker = f"{socket.gethostname()}/{os.getpid()}"
         self._seen: set[int] = set()
         self._live: dict[int, optuna.Trial] = {}
+        self._looked = False
         try:
             with silent():
                 self._study = optuna.create_study(
@@ -112,6 +113,11 @@ class Shared:
 
     def take(self) -> tuple[int, Setting] | None:
         with silent():
+            left = None if self._looked else self._left_behind(wait=False)
+            self._looked = True
+            if left is not None:  # first, as if nothing had happened
+                self._looked = False
+                return left
             if len(self._trials()) < self._total:
                 asked = self._study.ask(self._distributions)
                 if asked.number < self._total:
@@ -119,35 +125,31 @@ class Shared:
                     self._live[asked.number] = asked
                     return asked.number, setting_from(asked.params, self._space)
                 self._study.tell(asked, state=_fail())  # another worker was faster
-            return self._left_behind()
+            return self._left_behind(wait=True)
 
     def finish(self, number: int, setting: Setting, scores: Sequence[float], value: float) -> None:
-        import optuna
-
         with silent():
             live = self._live.pop(number, None)
             if live is not None:
                 live.set_user_attr(_SCORES, list(scores))
                 self._study.tell(live, value)
                 return
-            params = {name: setting[name] for name in self._distributions}
-            attributes = {_SCORES: list(scores), _INSTEAD_OF: number, _WORKER: self._worker}
-            self._study.add_trial(
-                optuna.create_trial(
-                    params=params, distributions=self._distributions, value=value, user_attrs=attributes
-                )
-            )
+            # Another process began it: only the study itself can be written to.
+            self._study.set_user_attr(_key(number), {"setting": dict(setting), _SCORES: list(scores)})
+            self._study.tell(number, value)
 
     def news(self) -> list[Trial]:
-        found = {}
-        for trial in self._trials():
-            number = _number(trial)
-            if _is_done(trial) and number not in self._seen:
-                found[number] = Trial(
-                    number, setting_from(trial.params, self._space), tuple(trial.user_attrs[_SCORES])
-                )
-        self._seen |= set(found)
-        return [found[number] for number in sorted(found)]
+        found = []
+        for trial in self._trials()[: self._total]:
+            if trial.number not in self._seen and _is_done(trial):
+                kept = trial.user_attrs
+                setting: Setting = setting_from(trial.params, self._space) if _SCORES in kept else {}
+                if not setting:
+                    kept = self._study.user_attrs[_key(trial.number)]
+                    setting = {name: kept["setting"][name] for name in self._space.names}
+                found.append(Trial(trial.number, setting, tuple(kept[_SCORES])))
+        self._seen |= {trial.number for trial in found}
+        return found
 
     def _of_number(self, number: int) -> Setting:
         return self._propose(number) if number < self._total else self._propose(0)
@@ -156,26 +158,29 @@ class Shared:
         with silent():
             return self._study.get_trials(deepcopy=False)
 
-    def _left_behind(self) -> tuple[int, Setting] | None:
-        """Wait for the trials that others are at; take over one that nobody is at any more."""
+    def _left_behind(self, *, wait: bool) -> tuple[int, Setting] | None:
+        """Take over a trial that nobody is at any more; wait for those that others are at."""
         while True:
             trials = self._trials()
-            done = {_number(trial) for trial in trials if _is_done(trial)}
-            open_ = [trial for trial in trials[: self._total] if trial.number not in done]
+            open_ = [trial for trial in trials[: self._total] if not _is_done(trial)]
             if not open_:
                 return None
             for trial in open_:
-                if trial.state.is_finished() or self._is_abandoned(trial):
+                if self._is_abandoned(trial):
                     params = trial.params if trial.params.keys() >= self._distributions.keys() else None
                     chosen = (
                         self._propose(trial.number) if params is None else setting_from(params, self._space)
                     )
                     return trial.number, chosen
+            if not wait:
+                return None
             time.sleep(0.2)
 
     def _is_abandoned(self, trial: "FrozenTrial") -> bool:
         host, _, process = str(trial.user_attrs.get(_WORKER, "")).partition("/")
         if host == socket.gethostname() and process.isdigit():
+            if int(process) == os.getpid():  # an earlier study of this process
+                return trial.number not in self._live
             try:
                 os.kill(int(process), 0)
             except ProcessLookupError:
@@ -187,15 +192,14 @@ class Shared:
         return begun is None or time.time() - begun.timestamp() > STALE_S
 
 
-def _number(trial: "FrozenTrial") -> int:
-    """The number whose work a trial did."""
-    return int(trial.user_attrs.get(_INSTEAD_OF, trial.number))
+def _key(number: int) -> str:
+    return f"trial {number}"
 
 
 def _is_done(trial: "FrozenTrial") -> bool:
     from optuna.trial import TrialState
 
-    return trial.state == TrialState.COMPLETE and _SCORES in trial.user_attrs
+    return trial.state == TrialState.COMPLETE
 
 
 def _fail() -> Any:

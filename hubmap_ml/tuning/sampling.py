@@ -9,7 +9,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,10 @@ ADAPTIVE = ("tpe", "cmaes")
 OWN_TRIALS = 250
 """Most trials that an adaptive sampler adds to the fixed list. Its proposals cost about 8 ms each and are made for each
 held-out fold; after a well spread list a few hundred find what there is to find."""
+
+
+LEAST_FOR_WARM_START = 10
+"""CMA-ES begins with the distribution of the best tenth of what is known; that must be one at least."""
 
 
 def fixed_trials(sampler: str, trials: int) -> int:
@@ -129,13 +133,37 @@ class Proposer:
     def _sampler_for(self, number: int) -> "BaseSampler":
         import optuna
 
+        own: BaseSampler
         if self._sampler == "cmaes":  # begins where the best of what it was told so far lie
-            return optuna.samplers.CmaEsSampler(
-                seed=self._seed, source_trials=self._told, warn_independent_sampling=False
+            own = optuna.samplers.CmaEsSampler(
+                seed=self._seed,
+                source_trials=self._told if len(self._told) >= LEAST_FOR_WARM_START else None,
+                warn_independent_sampling=False,
             )
-        return optuna.samplers.TPESampler(
-            seed=(self._seed * 1_000_003 + number) % 2**32, n_startup_trials=1, multivariate=True
-        )
+        else:
+            seed = (self._seed * 1_000_003 + number) % 2**32
+            own = optuna.samplers.TPESampler(seed=seed, n_startup_trials=1, multivariate=True)
+        return _of_known_space(own, self._distributions)
+
+
+def _of_known_space(sampler: "BaseSampler", distributions: "dict[str, BaseDistribution]") -> "BaseSampler":
+    """Return a sampler that need not gather the space from all trials at each proposal."""
+    import optuna
+
+    class OfKnownSpace(optuna.samplers.BaseSampler):
+        def infer_relative_search_space(self, study: Any, trial: Any) -> dict[str, Any]:
+            return distributions
+
+        def sample_relative(self, study: Any, trial: Any, search_space: Any) -> dict[str, Any]:
+            return sampler.sample_relative(study, trial, search_space)
+
+        def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+            return sampler.sample_independent(study, trial, param_name, param_distribution)
+
+        def after_trial(self, study: Any, trial: Any, state: Any, values: Any) -> None:
+            sampler.after_trial(study, trial, state, values)
+
+    return OfKnownSpace()
 
 
 def distributions_of(space: Space) -> "dict[str, BaseDistribution]":
@@ -162,21 +190,22 @@ def _grid(space: Space, count: int, seed: int) -> list[Setting]:
     import optuna
 
     levels = {p.name: _levels(p, 1) for p in space.varied}
-    for fineness in range(2, count + 1):  # as fine as fits
-        finer = {p.name: _levels(p, fineness) for p in space.varied}
-        if math.prod(map(len, finer.values())) > count:
-            break
-        levels = finer
+    finer = True
+    while finer:  # one more level for each value in turn, as long as it fits
+        finer = False
+        for p in space.varied:
+            more = _levels(p, len(levels[p.name]) + 1)
+            size = math.prod(len(more if name == p.name else own) for name, own in levels.items())
+            if len(more) > len(levels[p.name]) and size <= count:
+                levels[p.name], finer = more, True
     distributions = distributions_of(space)
     sampler = optuna.samplers.GridSampler(levels, seed=seed)
     with silent():
         study = optuna.create_study(sampler=sampler)
-        found: list[Setting] = []
-        for _ in range(math.prod(map(len, levels.values()))):
-            asked = study.ask(distributions)
-            study.tell(asked, 0.0)
-            found.append(setting_from(asked.params, space))
-    return found
+        return [
+            setting_from(study.ask(distributions).params, space)
+            for _ in range(math.prod(map(len, levels.values())))
+        ]
 
 
 def _levels(parameter: Parameter, count: int) -> list[Value]:

@@ -113,21 +113,22 @@ def search(
         else Shared(storage, name, space, plan.total, propose)
     )
     _teach(proposers, Trial(-1, base, tuple(base_scores[0])), None, weights)
-    if progress is not None:
-        progress(1, plan.total + 1, best)
     while True:
-        taken = ledger.take()
-        if taken is not None:
-            scores = score(taken[1])
-            ledger.finish(*taken, scores, _value(scores, weights, ALL))
-        for trial in ledger.news():
+        for (
+            trial
+        ) in ledger.news():  # what others did, and what an earlier call did, counts for the next proposal
             done[trial.number] = trial
             best = max(best, _value(trial.scores, weights, ALL))
             _teach(proposers, trial, plan.part_of(trial.number), weights)
-        if progress is not None and taken is not None:
+        if progress is not None:
             progress(len(done) + 1, plan.total + 1, best)
+        taken = ledger.take()
         if taken is None:
             break
+        scores = score(taken[1])
+        ledger.finish(*taken, scores, _value(scores, weights, ALL))
+    for trial in ledger.news():
+        done[trial.number] = trial
     rows = [done[number] for number in sorted(done)]
     return Found(
         [base, *(trial.setting for trial in rows)],

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 TOLERANCE = 1e-9
 """How far the direct path may be from a trial's score. It is 0 unless a cache is wrong."""
 
-EXACT_CANDIDATES = 5
+EXACT_CANDIDATES = 3
 """How many of the best by interpolated mask threshold are scored exactly before one is chosen."""
 
 
@@ -211,9 +211,10 @@ class _Scores:
         metric: str,
         direct: FoldScorer,
     ) -> None:
-        self._base_steps, self._grid = base_steps, _grid(space, base_steps)
+        self._base_steps = base_steps
         self._direct = direct
-        self._cached = _cached_scorer(truth, predictions, rows, base_steps, space, metric)
+        self._cached, pixel_free = _cached_scorer(truth, predictions, rows, base_steps, space, metric)
+        self._grid = _grid(space, base_steps) if pixel_free else ()
         self._known: dict[tuple[tuple[str, Value], ...], list[float]] = {}
         fast = self.exact if self._cached is None else interpolated(self._of_cache, self._grid)
         self.while_searching = fast
@@ -223,7 +224,7 @@ class _Scores:
         key = tuple(setting.items())
         if key not in self._known:
             steps = with_setting(self._base_steps, setting)
-            scorer = self._direct if self._cached is None or not self.is_exact(setting) else self._cached
+            scorer = self._direct if self._cached is None else self._cached
             self._known[key] = [score.value for score in scorer.scores(steps)]
         return self._known[key]
 
@@ -262,15 +263,19 @@ def _cached_scorer(
     base_steps: Sequence[Step],
     space: Space,
     metric: str,
-) -> FoldScorer | None:
-    """Return the cached scorer, or None where only the direct path will do."""
-    all_bits = predictions.masks is not None and predictions.masks.all_bits
+) -> tuple[FoldScorer | None, bool]:
+    """Return the cached scorer (None without masks), and whether its trials touch no pixel."""
+    if predictions.masks is None:
+        return None, False
     variants = [tuple(base_steps), *(with_setting(base_steps, corner) for corner in space.corners)]
-    known = all(CachedScorer.can_score(steps, metric, all_bits=all_bits) for steps in variants)
-    if predictions.masks is None or not known:
-        log.info("these steps or %s are not cached: each trial goes the direct, slower way", metric)
-        return None
-    return CachedScorer(truth, predictions, rows, variants=variants, mask_thresholds=space.mask_grid)
+    all_bits = predictions.masks.all_bits
+    pixel_free = all(CachedScorer.can_score(steps, metric, all_bits=all_bits) for steps in variants)
+    if not pixel_free:
+        log.info("these steps or %s need masks in each trial: slower", metric)
+    scorer = CachedScorer(
+        truth, predictions, rows, metric=metric, variants=variants, mask_thresholds=space.mask_grid
+    )
+    return scorer, pixel_free
 
 
 def _grid(space: Space, base_steps: Sequence[Step]) -> tuple[float, ...]:

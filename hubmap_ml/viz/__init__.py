@@ -1,5 +1,6 @@
 """Pictures and pages: overlays of outlines on tiles, and the self-contained HTML report."""
 
+from hubmap_ml.viz.comparison import render_comparison, write_comparison
 from hubmap_ml.viz.overlays import draw_instances, truth_and_prediction
 from hubmap_ml.viz.report import (
     ReportData,
@@ -20,9 +21,11 @@ __all__ = [
     "StudyPage",
     "StudyValue",
     "draw_instances",
+    "render_comparison",
     "render_page",
     "render_study_page",
     "truth_and_prediction",
+    "write_comparison",
     "write_page",
     "write_study_page",
 ]

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from hubmap_ml.viz import study_figures as figures
-from hubmap_ml.viz.report import section
+from hubmap_ml.viz.page import framed_page, section
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class StudyGain:
         name: how it was measured.
         before, after: scores.
         low, high: 95 % interval of the gain; None where there is none.
+        words: why there is none, or how it was made.
     """
 
     name: str
@@ -34,6 +35,7 @@ class StudyGain:
     after: float
     low: float | None = None
     high: float | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,20 +122,13 @@ def render_study_page(page: StudyPage) -> str:
         _how(page),
     ]
     files = resources.files("hubmap_ml.viz")
-    style = "".join(files.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "study.css"))
     script = files.joinpath("study.js").read_text(encoding="utf-8")
     data = json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
-    body = "\n".join(part for part in sections if part)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<header>\n"
-        f'<h1>{escape(page.title)}</h1>\n<p class="verdict">{escape(page.verdict)}</p>\n</header>\n'
-        f"<main>\n{body}\n</main>\n"
+    scripts = (
         f'<script type="application/json" id="figures">{data}</script>\n'
-        f"<script>{get_plotlyjs()}</script>\n<script>\n{script}</script>\n</body>\n</html>\n"
+        f"<script>{get_plotlyjs()}</script>\n<script>\n{script}</script>\n"
     )
+    return framed_page(page.title, page.verdict, sections, styles=("study.css",), scripts=scripts)
 
 
 def _gains(page: StudyPage) -> str:
@@ -151,7 +146,7 @@ def _gains(page: StudyPage) -> str:
     rows = []
     for k, gain in enumerate(page.gains):
         size = gain.after - gain.before
-        interval, bar = "–", ""
+        interval, bar = f'<span class="note">{escape(gain.words) or "–"}</span>', ""
         if gain.low is not None and gain.high is not None:
             interval = f"{gain.low:+.4f} to {gain.high:+.4f}"
             width = f"{100 * (gain.high - gain.low) / (high - low):.2f}%"
@@ -170,8 +165,11 @@ def _gains(page: StudyPage) -> str:
         )
     legend = (
         "<b>Cross-fitted</b>: each fold scored with the values that the other folds chose. The other line is measured "
-        "on the images that the values were chosen on, and flatters. Intervals: paired bootstrap on these images."
+        "on the images that the values were chosen on, and flatters."
     )
+    made = next((gain.words for gain in page.gains if gain.low is not None and gain.words), "")
+    if made:
+        legend += f" Intervals: {escape(made)}."
     return section("Gain", _table(("", "before", "after", "gain", "95 % interval", ""), rows, legend))
 
 
@@ -197,8 +195,8 @@ def _values(page: StudyPage) -> str:
     legend = (
         "<b>Folds</b>: what the other folds chose for each fold (points), and on all folds (line), in the searched "
         "range. <b>Spread</b>: how much of that range lies between them: a value that wanders was not found, it does "
-        "not matter or cannot be told here. <b>Importance</b>: share of the differences between trials (fANOVA over the "
-        "evenly spread ones)."
+        "not matter or cannot be told here. <b>Importance</b>: share of the differences between trials (fANOVA over "
+        "the evenly spread ones)."
     )
     return section(
         "Values", _table(("value", "before", "chosen", "<folds", "spread", "importance"), rows, legend)
@@ -298,8 +296,8 @@ def _search(page: StudyPage, drawn: list[figures.Figure]) -> str:
             if proposed
             else ""
         )
-        + ". Contours are smoothed means of all trials; blank where none lie near. Lines: the best trials. The vertical "
-        "axes leave out the lowest tenth."
+        + ". Contours are smoothed means of all trials; blank where none lie near. Lines: the best trials. The "
+        "vertical axes leave out the lowest tenth."
     )
     return section("Search", "".join(parts) + f'<p class="legend">{note}</p>')
 

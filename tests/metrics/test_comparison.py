@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hubmap_ml.metrics import Gain, Interval, compare_sets, evaluate
+from hubmap_ml.metrics import Gain, Interval, compare_sets, evaluate, score_interval
 from hubmap_ml.spec import InputError
 from tests.random_scenes import images, predictions, truths
 
@@ -65,6 +65,22 @@ def test_the_order_of_the_sets_turns_the_verdict_round():
     target, good, poor = scene(24, 3)
     found = compare_sets("ap60", target, {"good": good, "poor": poor}, resamples=200)
     assert found.gains[0].verdict == "worse"
+
+
+def test_one_score_has_the_interval_that_it_has_beside_others():
+    target, good, poor = scene(24, 3)
+    interval = score_interval("ap60", target, good, resamples=200)
+    assert (
+        interval
+        == compare_sets("ap60", target, {"poor": poor, "good": good}, resamples=200).scores[1].on_these
+    )
+    assert interval.to_metrics("val/score") == {
+        "val/score_low": interval.low,
+        "val/score_high": interval.high,
+    }
+    nothing = score_interval("ap60", target.take_images([2]), good)
+    assert nothing == Interval(None, None, "not estimable from 1 images without a truth")
+    assert nothing.to_metrics("val/score") == {}
 
 
 def test_no_truth_on_the_common_images_is_refused():

@@ -137,6 +137,7 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "champion.probability": (0.8, LAST),
     "champion.slide_loss": (0.1, LAST),
     "champion.force": (True, LAST),
+    "promote.min_overlap": (0.5, {"promote"}),
     "ensemble.method": ("other", LAST),
     "ensemble.iou_threshold": (0.5, LAST),
     "ensemble.skip_score": (0.1, LAST),
