@@ -26,6 +26,7 @@ class Network:
         dedupe_iou: of candidates of a view and label that overlap more than this only the best stays; None
             keeps all.
         max_per_image: candidates an image and view, at most; None keeps all.
+        batch: views of an image that pass through the network at once; changes memory and time only.
         name: for people.
     """
 
@@ -35,6 +36,7 @@ class Network:
     score: float = 0.001
     dedupe_iou: float | None = 0.9
     max_per_image: int | None = 1000
+    batch: int = 1
     name: str = ""
 
     @property
@@ -153,6 +155,7 @@ def node_to_data(node: Node) -> dict[str, Any]:
             "score": node.score,
             "dedupe_iou": node.dedupe_iou,
             "max_per_image": node.max_per_image,
+            **({} if node.batch == 1 else {"batch": node.batch}),
         }
     if isinstance(node, Stored):
         return {"kind": "stored", **name, "path": node.path}

@@ -127,6 +127,9 @@ def _read_network(fields: _Fields) -> Network:
         raise InputError(f"{fields.where}: views is {views!r}, must be different names")
     scales = fields.items("scales", (int, list, tuple), None)
     cap = fields.optional_number("max_per_image", 1000, 1, 10**9)
+    batch = fields.take("batch", 1)
+    if type(batch) is not int or batch < 1:
+        raise InputError(f"{fields.where}: batch is {batch!r}, must be a whole number from 1")
     return Network(
         path=fields.folder(),
         views=views,
@@ -134,6 +137,7 @@ def _read_network(fields: _Fields) -> Network:
         score=fields.number("score", 0.001),
         dedupe_iou=fields.optional_number("dedupe_iou", 0.9),
         max_per_image=None if cap is None else int(cap),
+        batch=batch,
         name=fields.end(),
     )
 

@@ -150,13 +150,17 @@ class Finetune(Part):
 
 
 class Predict(Part):
-    """How a member's networks look at an image, and what is kept as a candidate."""
+    """How a member's networks look at an image, and what is kept as a candidate.
+
+    ``batch`` views of an image pass through the network at once: it changes memory and time only.
+    """
 
     views: tuple[Literal["none", "hflip", "vflip"], ...] = Field(default=("none",), min_length=1)
     scales: tuple[int, ...] | None = None
     score: float = Field(default=0.001, ge=0, lt=1)
     dedupe_iou: float = Field(default=0.9, gt=0, le=1)
     max_per_image: int = Field(default=1000, ge=1)
+    batch: int = Field(default=1, ge=1)
 
     @field_validator("views")
     @classmethod

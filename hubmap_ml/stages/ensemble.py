@@ -245,9 +245,11 @@ def _keep(
     """Keep findings, figures and both sets of predictions: refitted on all folds, and cross-fitted."""
     pairs = diversity(truth, alone) if worth is not None else ()
     at.recorder.data(study_to_data(result.study), RESULT)
-    at.recorder.data(
-        ensemble_record.ensemble_to_data(result, names, pairs, worth, cost), ensemble_record.RESULT
-    )
+    found = ensemble_record.ensemble_to_data(result, names, pairs, worth, cost)
+    at.recorder.data(found, ensemble_record.RESULT)
+    page = at.recorder.folder / ensemble_record.PAGE
+    page.write_text(ensemble_record.page(found, result.study.metric))
+    at.recorder.artifact(page)
     finals = {OUT_OF_FOLD: apply_steps(result.fused, result.recipe.steps), CROSS_FITTED: result.cross_fitted}
     for name, final in finals.items():
         if final is not None:

@@ -11,6 +11,7 @@ from hubmap_ml.fusion import options_to_data
 from hubmap_ml.postprocess import steps_to_data
 
 RESULT = "ensemble.json"
+PAGE = "ensemble.md"
 
 
 def recipe_to_data(recipe: Recipe, names: Sequence[str]) -> dict[str, Any]:
@@ -44,6 +45,7 @@ def ensemble_to_data(
 ) -> dict[str, Any]:
     """Return all that was found out about an ensemble."""
     found = {
+        "members": list(names),
         "registered": recipe_to_data(study.recipe, names),
         "by_fold": {
             str(number): {**recipe_to_data(part.recipe, names), "score": part.score}
@@ -124,3 +126,78 @@ def weights_to_data(
         return None, {label: [weights[k] for k in chosen] for label, weights in recipe.class_weights.items()}
     weights = [recipe.weights[k] for k in chosen]
     return (None if len(set(weights)) == 1 else weights), None
+
+
+def page(found: Mapping[str, Any], metric: str) -> str:
+    """Return what ``ensemble_to_data`` gave as Markdown, for people."""
+    registered = found["registered"]
+    lines = [
+        f"# Ensemble: {metric} {_told(found['cross_fitted'])} cross-fitted, {_told(found['refitted'])} refitted",
+        "",
+        "The first score is the procedure's: each fold's members, weights, fusion and thresholds were chosen by the "
+        "other folds. The second is the registered ensemble's, chosen on all folds.",
+        "",
+        f"Fusion: `{json.dumps(registered['fusion'])}`  ",
+        f"Post-processing: `{json.dumps(registered['steps'])}`",
+        "",
+        *_table(
+            ["member", "weight", *(f"without fold {number}" for number in found["by_fold"]), "s/image"],
+            [
+                [
+                    name,
+                    _told(registered["weights"].get(name, 0.0), "g"),
+                    *(_told(one["weights"].get(name, 0.0), "g") for one in found["by_fold"].values()),
+                    _told(found["costs_s_per_image"].get(name), ".2f"),
+                ]
+                for name in found["members"]
+            ],
+        ),
+    ]
+    if found["contributions"]:
+        lines += ["", "What each member adds, and what the ensemble adds to it (95 % on these slides):", ""]
+        lines += _table(
+            ["member", "alone", "added by it", "ensemble above it"],
+            [
+                [one["name"], _told(one["score"]), _difference(one["added"]), _difference(one["above"])]
+                for one in found["contributions"]
+            ],
+        )
+    if found["diversity"]:
+        lines += ["", "How members differ (truths found by one only, by both, by neither):", ""]
+        lines += _table(
+            [
+                "pair",
+                "disagreeing detections",
+                "correlation of hits",
+                "only first",
+                "only second",
+                "both",
+                "neither",
+            ],
+            [
+                [
+                    f"{one['first']} and {one['second']}",
+                    _told(one["disagreeing"], ".1%"),
+                    _told(one["hit_correlation"], ".2f"),
+                    *(str(one[key]) for key in ("only_first", "only_second", "both", "neither")),
+                ]
+                for one in found["diversity"]
+            ],
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def _told(value: float | None, form: str = ".4f") -> str:
+    return "–" if value is None else f"{value:{form}}"
+
+
+def _difference(found: Mapping[str, Any] | None) -> str:
+    if found is None:
+        return "–"
+    low, high = found["on_these"]["low"], found["on_these"]["high"]
+    interval = found["on_these"]["words"] if low is None else f"{low:+.4f} to {high:+.4f}"
+    return f"{found['value']:+.4f} ({interval})"

@@ -59,7 +59,7 @@ def predict(session: Session, member: str, fold: int, data: PreparedData) -> Sta
     held_out = splits.finetune_split(session, member, fold, data).valid
     test = splits.test_rows(data)
     values = {
-        **declared.predict.model_dump(mode="json"),
+        **declared.predict.model_dump(mode="json", exclude={"batch"}),  # memory and time only
         "checkpoint": declared.finetune.checkpoint,
         "fold": fold,
         "held_out": _ids(data, held_out),

@@ -150,6 +150,7 @@ def _write(
             score=how["score"],
             dedupe_iou=how["dedupe_iou"],
             max_per_image=how["max_per_image"],
+            batch=at.session.experiment.members[member].predict.batch,
         ):
             writer.add(image, instances)
             done += 1

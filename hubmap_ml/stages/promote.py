@@ -231,6 +231,7 @@ def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequenc
             "score": how.score,
             "dedupe_iou": how.dedupe_iou,
             "max_per_image": how.max_per_image,
+            "batch": how.batch,
         }
         folds.append({"kind": "views", **merge, "children": [network]})
     return {

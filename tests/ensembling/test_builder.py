@@ -16,6 +16,7 @@ from hubmap_ml.ensembling import (
     member_input,
     recheck_boxes,
 )
+from hubmap_ml.ensembling.member_scores import MemberScores
 from hubmap_ml.fusion import FusionOptions, fuse, weighted_boxes_fusion
 from hubmap_ml.instances import SOFT, Instances, PredictionSet
 from hubmap_ml.metrics import evaluate
@@ -324,3 +325,28 @@ def test_diversity_of_a_member_with_itself_is_none():
     assert far.only_first > 0
     if same.both and same.neither:
         assert same.hit_correlation == pytest.approx(1)
+
+
+def test_members_in_one_ratio_are_fused_once():
+    truth, candidates = scene()
+    scores = MemberScores(
+        truth, candidates, folds=truth.images.folds, metric="ap60", base_steps=STEPS, space=SPACE
+    )
+    options = FusionOptions()
+    assert scores.table((1, 1, 0), options) is scores.table((3, 3, 0), options)
+    assert scores.table((1, 2, 0), options) is not scores.table((2, 1, 0), options)
+    fused = fuse(candidates[:2], options)
+    assert scores.value((2, 2, 0), options) == pytest.approx(scores.value_of(fused), abs=1e-12)
+
+
+def test_a_metric_that_counts_false_positives_is_looked_at_with_other_score_thresholds():
+    truth, candidates = scene()
+    tables = {
+        metric: MemberScores(
+            truth, candidates, folds=truth.images.folds, metric=metric, base_steps=STEPS, space=SPACE
+        ).table((1, 1, 1), FusionOptions())
+        for metric in ("ap60", "dsb_map")
+    }
+    assert tables["ap60"].shape == (1, 3)
+    assert tables["dsb_map"].shape == (6, 3)
+    assert tables["dsb_map"].mean(axis=1).max() > tables["dsb_map"][0].mean()

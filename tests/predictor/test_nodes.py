@@ -168,3 +168,13 @@ def test_weights_by_class_that_make_no_sense_are_named(weights):
     children = [{"kind": "stored", "path": f"leaves/{k}"} for k in range(2)]
     with pytest.raises(InputError, match="class_weights"):
         parse_node({"kind": "fusion", "iou_threshold": 0.6, "children": children, "class_weights": weights})
+
+
+def test_a_networks_batch_is_its_own_and_a_whole_number():
+    node = parse_node({"kind": "network", "path": "leaves/a", "batch": 4})
+    assert node.batch == 4
+    assert parse_node(node_to_data(node)) == node
+    assert "batch" not in node_to_data(parse_node({"kind": "network", "path": "leaves/a"}))
+    for wrong in (0, 1.5, "2", True):
+        with pytest.raises(InputError, match="batch is"):
+            parse_node({"kind": "network", "path": "leaves/a", "batch": wrong})

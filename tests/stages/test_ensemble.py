@@ -105,6 +105,11 @@ def test_it_selects_registers_and_says_both_scores(place: Any) -> None:
     assert float(version.tags["hubmap.s_per_image"]) == sum(
         cost[name] for name in found["registered"]["weights"]
     )
+    page = get_run(open_store(), version.run_id).artifact("ensemble.md").read_text()
+    for name in ("good", "fair", "poor"):
+        assert f"| {name} |" in page
+    assert f"{found['cross_fitted']:.4f} cross-fitted, {found['refitted']:.4f} refitted" in page
+    assert "| good and fair |" in page
     # the cross-fitted predictions score what the run says
     data = upstream.prepared(session).data
     kept = read_predictions(get_run(open_store(), version.run_id).artifact("cross_fitted"))

@@ -114,6 +114,7 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "members.a.predict.scales": ((128,), of("a", since="predict")),
     "members.a.predict.score": (0.01, of("a", since="predict")),
     "members.a.predict.dedupe_iou": (0.95, of("a", since="predict")),
+    "members.a.predict.batch": (4, set()),
     "members.a.predict.max_per_image": (99, of("a", since="predict")),
     "merge_iou": (0.5, both("predict")),
     "postprocess": (({"score": 0.1}, {"mask_threshold": 0.4}), both("pretrain")),
