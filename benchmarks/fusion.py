@@ -1,7 +1,8 @@
 """Fusion of members, boxes and masks: ours beside ensemble-boxes and beside the usual ways to fuse masks.
 
 Tiles of 512 x 512 pixels, 5 members x 56 instances with 28 x 28 soft masks. ensemble-boxes gets its lists ready made;
-the usual ways to fuse masks get the clusters for nothing, as ours in the ``wbf_masks`` rows; in the ``whole`` rows ours
+the usual ways to fuse masks get the clusters for nothing, as ours in the ``wbf_masks`` rows; in the ``whole`` rows
+ours
 also finds them. All go as far as the decided pixels at threshold 0.5. ``max_abs_diff`` of masks counts different pixels.
 
 - ``wbf_masks_vs_full_masks``: every mask pasted into the tile by mmdet (its CPU path, the faster one), then a weighted

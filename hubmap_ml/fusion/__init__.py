@@ -12,8 +12,16 @@ from hubmap_ml.fusion.methods import (
     options_from_data,
     options_to_data,
 )
+from hubmap_ml.fusion.soft_suppression import SOFT_METHODS, SoftMethod, soft_suppression
 from hubmap_ml.fusion.stacking import unit_boxes
-from hubmap_ml.fusion.suppression import decided, kept_rows, non_maximum_suppression, score_order
+from hubmap_ml.fusion.suppression import (
+    MEASURES,
+    Measure,
+    decided,
+    kept_rows,
+    non_maximum_suppression,
+    score_order,
+)
 from hubmap_ml.fusion.weighted_boxes import CONFIDENCE_TYPES, weighted_boxes_fusion
 from hubmap_ml.fusion.weighted_suppression import non_maximum_weighted, suppression_of_members
 
@@ -22,11 +30,15 @@ __all__ = [
     "FUSION_METHODS",
     "GEOMETRIES",
     "MASK_RULES",
+    "MEASURES",
     "MERGE_RULES",
+    "SOFT_METHODS",
     "FusionMethod",
     "FusionOptions",
     "MaskFusion",
+    "Measure",
     "MergeRule",
+    "SoftMethod",
     "box_iou_matrix",
     "decided",
     "fuse",
@@ -38,6 +50,7 @@ __all__ = [
     "options_to_data",
     "overlapping_pairs",
     "score_order",
+    "soft_suppression",
     "suppression_of_members",
     "unit_boxes",
     "weighted_boxes_fusion",

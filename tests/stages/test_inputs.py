@@ -100,6 +100,7 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "data.options": ({"bad_images": "bad.csv"}, {"prepare", "report"}),
     "keep.checkpoints": (("last",), both("pretrain")),
     "members.a.kind": ("other", set()),
+    "members.a.refit": ("b", of("a", since="finetune")),
     "members.a.trainer": ("other", of("a", since="pretrain")),
     "members.a.pretrain.config": (f"{MEMBERS}/maskrcnn_stage2.py", of("a", since="pretrain")),
     "members.a.pretrain.pool": ("clean", of("a", since="pretrain")),
