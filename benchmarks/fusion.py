@@ -2,8 +2,8 @@
 
 Tiles of 512 x 512 pixels, 5 members x 56 instances with 28 x 28 soft masks. ensemble-boxes gets its lists ready made;
 the usual ways to fuse masks get the clusters for nothing, as ours in the ``wbf_masks`` rows; in the ``whole`` rows
-ours
-also finds them. All go as far as the decided pixels at threshold 0.5. ``max_abs_diff`` of masks counts different pixels.
+ours also finds them. All go as far as the decided pixels at threshold 0.5. ``max_abs_diff`` of masks counts the pixels
+that differ.
 
 - ``wbf_masks_vs_full_masks``: every mask pasted into the tile by mmdet (its CPU path, the faster one), then a weighted
   sum over each cluster. That path cuts masks a pixel outside their box, so pixels are compared, untimed, with whole
@@ -49,7 +49,7 @@ def _tile(rng, objects, count, n_sources):
     astray = rng.random(count) < 0.1  # found where nothing is
     near = np.where(astray[:, None], near[rng.permutation(count)] + rng.uniform(-80, 80, (count, 1)), near)
     boxes = near + rng.normal(0, 0.06, (count, 4)) * np.tile(near[:, 2:] - near[:, :2], 2)
-    boxes = np.clip(boxes, 0, SIZE)
+    boxes = np.clip(boxes, 0, [SIZE - 4, SIZE - 4, SIZE, SIZE])
     boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 4)
     axis = (np.arange(SIDE) + 0.5) / SIDE * 2 - 1
     radius = np.hypot(*np.meshgrid(axis, axis))
