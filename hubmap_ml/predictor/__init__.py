@@ -11,6 +11,7 @@ from hubmap_ml.predictor.nodes import (
     Steps,
     Stored,
     leaves_of,
+    names_of_views,
     node_to_data,
     nodes_of,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "combine",
     "leaves_of",
     "name_images",
+    "names_of_views",
     "network_digests",
     "node_to_data",
     "nodes_of",

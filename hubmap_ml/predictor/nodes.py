@@ -5,7 +5,7 @@ merged, above those the folds; then a member's own steps, the fusion of members,
 tree, with what is allowed in it, is in `parsing`; what nodes do is in `combine`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -19,13 +19,14 @@ class Network:
 
     Attributes:
         path: its checkpoint folder inside the predictor folder.
-        views: flips, by name; the instances' source is the view's index.
+        views: by name, see ``inference.views``; the instances' source is the view's index.
         scales: (longest, shortest) sides in pixels that the image is resized to, or one number for both; None
             is the checkpoint's own.
         score: candidates below are not proposed.
         dedupe_iou: of candidates of a view and label that overlap more than this only the best stays; None
             keeps all.
         max_per_image: candidates an image and view, at most; None keeps all.
+        in_network: views and scales are merged inside the network: there is one source.
         name: for people.
     """
 
@@ -35,14 +36,24 @@ class Network:
     score: float = 0.001
     dedupe_iou: float | None = 0.9
     max_per_image: int | None = 1000
+    in_network: bool = False
     name: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
         """What its instances' ``source`` counts through: each scale through each view."""
-        if self.scales is None:
-            return self.views
-        return tuple(f"{view}@{_side(scale)}" for scale in self.scales for view in self.views)
+        return names_of_views(self.views, self.scales, in_network=self.in_network)
+
+
+def names_of_views(
+    views: Sequence[str], scales: Sequence[int | tuple[int, int]] | None, *, in_network: bool = False
+) -> tuple[str, ...]:
+    """Return what the ``source`` of a network's instances counts through: each scale through each view."""
+    if in_network:
+        return ("in_network",)
+    if scales is None:
+        return tuple(views)
+    return tuple(f"{view}@{_side(scale)}" for scale in scales for view in views)
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,7 @@ def node_to_data(node: Node) -> dict[str, Any]:
             "score": node.score,
             "dedupe_iou": node.dedupe_iou,
             "max_per_image": node.max_per_image,
+            "in_network": node.in_network,
         }
     if isinstance(node, Stored):
         return {"kind": "stored", **name, "path": node.path}

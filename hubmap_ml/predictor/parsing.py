@@ -134,6 +134,7 @@ def _read_network(fields: _Fields) -> Network:
         score=fields.number("score", 0.001),
         dedupe_iou=fields.optional_number("dedupe_iou", 0.9),
         max_per_image=None if cap is None else int(cap),
+        in_network=fields.yes("in_network", False),
         name=fields.end(),
     )
 

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -29,6 +29,7 @@ from hubmap_ml.spec.errors import InputError
 from hubmap_ml.spec.refit import ALL_DATA, with_recipes
 
 Metric = Literal["ap60", "coco_segm", "dsb_map"]
+View = Literal["none", "hflip", "vflip", "diagonal", "transpose", "rot90", "rot270", "transverse"]
 Criteria = dict[str, str | int | list[str | int]]
 Range = tuple[float, float]
 
@@ -152,13 +153,24 @@ class Finetune(Part):
 
 
 class Predict(Part):
-    """How a member's networks look at an image, and what is kept as a candidate."""
+    """How a member's networks look at an image, and what is kept as a candidate.
 
-    views: tuple[Literal["none", "hflip", "vflip"], ...] = Field(default=("none",), min_length=1)
+    ``views: d4`` is all eight. ``merge`` says how views and scales become one: ``match_mean``, ``nms`` and ``wbf`` are
+    rules over what each of them found (see ``fusion.merging``), ``in_network`` lets all of them judge the same regions
+    (mmdet's ``aug_test``).
+    """
+
+    views: tuple[View, ...] = Field(default=("none",), min_length=1)
     scales: tuple[int, ...] | None = None
+    merge: Literal["match_mean", "nms", "wbf", "in_network"] = "match_mean"
     score: float = Field(default=0.001, ge=0, lt=1)
     dedupe_iou: float = Field(default=0.9, gt=0, le=1)
     max_per_image: int = Field(default=1000, ge=1)
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _all_eight(cls, views: Any) -> Any:
+        return get_args(View) if views == "d4" else views
 
     @field_validator("views")
     @classmethod

@@ -111,6 +111,7 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "members.a.finetune.folds": ((0,), of("a", since="finetune")),
     "members.a.finetune.checkpoint": ("best", of("a", since="predict")),
     "members.a.predict.views": (("none", "hflip"), of("a", since="predict")),
+    "members.a.predict.merge": ("nms", of("a", since="predict")),
     "members.a.predict.scales": ((128,), of("a", since="predict")),
     "members.a.predict.score": (0.01, of("a", since="predict")),
     "members.a.predict.dedupe_iou": (0.95, of("a", since="predict")),
