@@ -1,6 +1,13 @@
 """Which members are good enough, how they become one, and which ensemble leads."""
 
 from hubmap_ml.ensembling.builder import EnsembleStudy, MemberSteps, ensemble_study, member_input
+from hubmap_ml.ensembling.from_files import (
+    Comparison,
+    Way,
+    compare_files,
+    comparison_to_data,
+    folds_of_images,
+)
 from hubmap_ml.ensembling.gate import (
     GATE_TAG,
     HEADLINE_TAG,
@@ -27,6 +34,7 @@ __all__ = [
     "LINE_TAG",
     "PASSED",
     "PROXY_TAG",
+    "Comparison",
     "EnsembleStudy",
     "Finding",
     "FoldRecord",
@@ -36,9 +44,13 @@ __all__ = [
     "MemberSteps",
     "Recheck",
     "VersionRecord",
+    "Way",
     "champion",
     "check_member",
+    "compare_files",
+    "comparison_to_data",
     "ensemble_study",
+    "folds_of_images",
     "fuse",
     "line_of",
     "member_input",
