@@ -12,6 +12,9 @@ from hubmap_ml.instances.compiled import compiled
 
 SOFT = 0
 
+HALF = 0.5 + 1e-9
+"""Means are rounded to the nearest value, halves up: also those that a product with 1 / weight puts just below."""
+
 
 @compiled
 def _reach(low: float, high: float, cells: int, begin: int, end: int) -> tuple[int, int]:
@@ -135,9 +138,9 @@ def mean_on_windows(
                         top * width + left, width, weight, line, wide, sums,
                     )  # fmt: skip
         if total > 0.0:
-            finished = out[out_offsets[c] : out_offsets[c + 1]]
+            finished, share = out[out_offsets[c] : out_offsets[c + 1]], 1.0 / total
             for p in range(width * height):
-                finished[p] = np.uint8(int(min(255.0, sums[p] / total + 0.5)))
+                finished[p] = np.uint8(np.int32(min(255.0, sums[p] * share + HALF)))
     return out
 
 

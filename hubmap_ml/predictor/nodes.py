@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubmap_ml.fusion import FusionOptions, MergeRule, options_to_data
+from hubmap_ml.fusion import FusionOptions, MergeRule, ScoreMap, options_to_data
 from hubmap_ml.postprocess import Step, steps_to_data
 
 
@@ -106,6 +106,21 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """A member's scores brought to a scale that it shares with others.
+
+    Attributes:
+        child: the member.
+        score_map: what its scores go through.
+        name: for people.
+    """
+
+    child: "Node"
+    score_map: ScoreMap
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Fusion:
     """Members fused into one set of instances.
 
@@ -123,14 +138,14 @@ class Fusion:
 
 
 Leaf = Network | Stored
-Node = Network | Stored | Merge | Steps | Fusion
+Node = Network | Stored | Merge | Steps | Scores | Fusion
 
 
 def children_of(node: Node) -> tuple[Node, ...]:
     """The nodes directly below, in order; none for a leaf."""
     if isinstance(node, Merge | Fusion):
         return node.children
-    return (node.child,) if isinstance(node, Steps) else ()
+    return (node.child,) if isinstance(node, Steps | Scores) else ()
 
 
 def nodes_of(node: Node) -> Iterator[Node]:
@@ -172,6 +187,8 @@ def node_to_data(node: Node) -> dict[str, Any]:
             "steps": steps_to_data(node.steps),
             "child": node_to_data(node.child),
         }
+    if isinstance(node, Scores):
+        return {"kind": "scores", **name, **node.score_map.to_data(), "child": node_to_data(node.child)}
     children = [node_to_data(child) for child in node.children]
     if isinstance(node, Merge):
         rule = {"rule": node.rule, "iou_threshold": node.iou_threshold}

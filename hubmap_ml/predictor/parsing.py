@@ -12,10 +12,11 @@ from hubmap_ml.fusion import (
     MASK_RULES,
     MERGE_RULES,
     MergeRule,
+    map_from_data,
     options_from_data,
 )
 from hubmap_ml.postprocess import parse_steps
-from hubmap_ml.predictor.nodes import Fusion, Merge, Network, Node, Steps, Stored, children_of
+from hubmap_ml.predictor.nodes import Fusion, Merge, Network, Node, Scores, Steps, Stored, children_of
 from hubmap_ml.spec import InputError
 
 
@@ -180,6 +181,16 @@ def _read_steps(fields: _Fields) -> Steps:
     return Steps(child=child, steps=steps, name=fields.end())
 
 
+def _read_scores(fields: _Fields) -> Scores:
+    knots = {key: fields.items(key, (int, float)) for key in ("scores", "values")}
+    try:
+        score_map = map_from_data(knots)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{fields.where}: {error}") from None
+    child = parse_node(fields.take("child"), f"{fields.where}.child")
+    return Scores(child=child, score_map=score_map, name=fields.end())
+
+
 def _read_fusion(fields: _Fields) -> Fusion:
     children = fields.children()
     weights = fields.items("weights", (int, float), None)
@@ -214,5 +225,6 @@ _READERS: dict[str, Callable[[_Fields], Node]] = {
     "views": _read_views,
     "folds": _read_folds,
     "steps": _read_steps,
+    "scores": _read_scores,
     "fusion": _read_fusion,
 }

@@ -236,7 +236,8 @@ class Ensemble(Part):
 
     ``conf_type`` is an option of ``wbf``. ``by`` says whether clusters are made by the overlap of boxes or of masks;
     ``masks`` how a cluster's masks become one, ``vote_share`` is the share of the members that must hold a pixel for
-    ``masks: votes``, ``clip`` cuts the mask at the fused box. ``weights`` names members; those that it does not name
+    ``masks: votes``, ``clip`` cuts the mask at the fused box. ``scores`` brings members to one scale
+    first: by rank, or calibrated on out-of-fold truths. ``weights`` names members; those that it does not name
     weigh 1.
     """
 
@@ -248,6 +249,7 @@ class Ensemble(Part):
     masks: Literal["mean", "votes", "best", "union", "intersection"] = "mean"
     vote_share: float = Field(default=0.5, gt=0, le=1)
     clip: bool = False
+    scores: Literal["raw", "rank", "calibrated"] = "raw"
     weights: dict[str, Annotated[float, Field(gt=0, lt=float("inf"))]] | None = None
     trials: int = Field(default=30, ge=1)
 

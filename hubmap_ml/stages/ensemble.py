@@ -13,6 +13,7 @@ from typing import Any
 
 from hubmap_ml.ensembling import (
     LINE_TAG,
+    EnsembleStudy,
     MemberSteps,
     Recheck,
     VersionRecord,
@@ -124,6 +125,7 @@ def work(session: Session) -> Outcome:
             names=[item.member for item in members],
             options=options,
             weights=weights,
+            score_scale=how["scores"],
             base_steps=parse_steps(values["postprocess"]),
             space=tuning["space"],
             metric=values["metric"],
@@ -146,7 +148,7 @@ def work(session: Session) -> Outcome:
         )
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
-        version = _register(at, wanted, members, study, prepared, leaks)
+        version = _register(at, wanted, members, result, prepared, leaks)
         leading = recompute_champion(session, at.run.client, standing)
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
@@ -288,16 +290,18 @@ def _register(
     at: Running,
     wanted: StageInputs,
     members: Sequence[_Promoted],
-    study: Any,
+    result: EnsembleStudy,
     prepared: upstream.Prepared,
     leaks: Mapping[str, str],
 ) -> Version:
-    session, how = at.session, wanted.values["ensemble"]
+    session, how, study = at.session, wanted.values["ensemble"], result.study
     leaves: dict[str, Path] = {}
     children = []
-    for item in members:
+    maps = result.score_maps or (None,) * len(members)
+    for item, score_map in zip(members, maps, strict=True):
         tree, folders = _member_tree(item, wanted.values["merge_iou"])
-        children.append(tree)
+        scaled = tree if score_map is None else {"kind": "scores", **score_map.to_data(), "child": tree}
+        children.append(scaled)
         leaves |= folders
     fusion = {
         "kind": "fusion",

@@ -134,6 +134,7 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "ensemble.masks": ("votes", LAST),
     "ensemble.vote_share": (0.2, LAST),
     "ensemble.clip": (True, LAST),
+    "ensemble.scores": ("rank", LAST),
     "ensemble.weights": ({"a": 2.0}, LAST),
     "ensemble.trials": (9, LAST),
     "min_ensemble_test_score": (0.5, set()),
