@@ -12,6 +12,7 @@ from hubmap_ml.ensembling.gate import (
     GATE_TAG,
     HEADLINE_TAG,
     LINE_TAG,
+    OWN_CV_TAG,
     PASSED,
     PROXY_TAG,
     Finding,
@@ -26,12 +27,14 @@ from hubmap_ml.ensembling.gate import (
     version_tags,
 )
 from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
+from hubmap_ml.ensembling.reproduction import Reproduction, compare_candidates, compare_scores
 from hubmap_ml.fusion import fuse
 
 __all__ = [
     "GATE_TAG",
     "HEADLINE_TAG",
     "LINE_TAG",
+    "OWN_CV_TAG",
     "PASSED",
     "PROXY_TAG",
     "Comparison",
@@ -43,11 +46,14 @@ __all__ = [
     "MemberRecord",
     "MemberSteps",
     "Recheck",
+    "Reproduction",
     "VersionRecord",
     "Way",
     "champion",
     "check_member",
+    "compare_candidates",
     "compare_files",
+    "compare_scores",
     "comparison_to_data",
     "ensemble_study",
     "folds_of_images",
