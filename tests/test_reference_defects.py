@@ -457,8 +457,8 @@ def test_each_key_of_an_experiment_is_read_by_some_stage() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 read.add(node.attr)
-    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, to the making of folds,
-    # and, as the stage's inputs, to the study.
+    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, to the making of
+    # folds, and, as the stage's inputs, to the study.
     from hubmap_ml.data import SyntheticTissue, assign_folds
     from hubmap_ml.tuning import run_study
 
