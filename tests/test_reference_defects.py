@@ -405,6 +405,10 @@ def test_an_entry_point_does_its_work_without_any_parameter(
             assert given[key] == defaults[key], key
 
 
+ON_FILES = {"ensemble": {"truth", "predictions", "further", "report", "metric"}}
+"""Options of a command that looks at anyone's files instead of running its stage."""
+
+
 def test_each_option_of_a_command_is_a_parameter_of_its_entry_point() -> None:
     import typer
 
@@ -413,7 +417,7 @@ def test_each_option_of_a_command_is_a_parameter_of_its_entry_point() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, entry in ENTRIES.items():
         options = {parameter.name for parameter in commands[name].params if parameter.name != "help"}
-        assert options == set(entry["parameters"]), name
+        assert options - ON_FILES.get(name, set()) == set(entry["parameters"]), name
 
 
 def parts_of(model: Any, seen: dict[str, Any]) -> dict[str, Any]:

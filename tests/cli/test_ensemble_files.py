@@ -74,7 +74,10 @@ def test_files_are_compared_in_a_process_without_torch_or_a_store(files: Path) -
         ("ensemble --predictions a.json b.json", "came without a truth"),
         ("ensemble --truth coco.json --predictions a.json", "an ensemble of 1 members"),
         ("ensemble --truth coco.json --predictions a.json a.json", "given twice"),
-        ("ensemble --truth coco.json --predictions a.json b.json --metric dice", "metric 'dice' is unknown"),
+        (
+            "ensemble --truth coco.json --predictions a.json b.json --metric kappa",
+            "metric 'kappa' is unknown",
+        ),
         ("ensemble --truth missing.json --predictions a.json b.json", "missing.json"),
     ],
 )
