@@ -212,7 +212,7 @@ def mask_rows(members, options):
 
 def vote_rows(members, options):
     """The pseudo-label rule: count of full-size masks beside packed words; both begin with decided masks."""
-    how = FusionOptions(iou_threshold=0.55, skip_score=0.0, masks=MaskFusion("votes", share=0.4))
+    how = FusionOptions(iou_threshold=0.55, skip_score=0.0, masks=MaskFusion("votes", vote_share=0.4))
     decided = [one.replace(masks=Masks.from_bits(one.masks.binarize(0.5, SIZE, SIZE))) for one in members]
     fused = fuse(decided, how)
     stacked = PredictionSet.stack_sources(decided, [str(k) for k in range(len(members))])

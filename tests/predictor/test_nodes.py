@@ -84,7 +84,7 @@ options = st.builds(
     iou_threshold=thresholds,
     by=st.sampled_from(["box", "mask"]),
     masks=st.builds(
-        MaskFusion, rule=st.sampled_from(["mean", "votes"]), share=thresholds, clip=st.booleans()
+        MaskFusion, rule=st.sampled_from(["mean", "votes"]), vote_share=thresholds, clip=st.booleans()
     ),
 )
 trees = st.recursive(
