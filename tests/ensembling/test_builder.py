@@ -111,7 +111,7 @@ def test_an_ensemble_is_fused_checked_and_tuned():
     assert len(found.check.images) == found.check.n_images == 6
     assert found.study.value >= found.study.base_value > 0
     assert found.study.mismatch == 0
-    assert len(found.study.trials) == 8
+    assert len(found.study.trials) == 16  # the fixed list, and that of each held-out fold
     assert found.fused.cluster_offsets is not None
     assert np.isnan(found.study.cross_fitted)  # the members say nothing of held-out folds
 
