@@ -1,6 +1,13 @@
 """Which members are good enough, how they become one, and which ensemble leads."""
 
 from hubmap_ml.ensembling.builder import EnsembleStudy, MemberSteps, ensemble_study, member_input
+from hubmap_ml.ensembling.from_files import (
+    Comparison,
+    Way,
+    compare_files,
+    comparison_to_data,
+    folds_of_images,
+)
 from hubmap_ml.ensembling.gate import (
     GATE_TAG,
     HEADLINE_TAG,
@@ -19,7 +26,7 @@ from hubmap_ml.ensembling.gate import (
     promoted,
     version_tags,
 )
-from hubmap_ml.ensembling.recheck import FusionMismatch, recheck_boxes
+from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
 from hubmap_ml.ensembling.reproduction import Reproduction, compare_candidates, compare_scores
 from hubmap_ml.fusion import fuse
 
@@ -30,6 +37,7 @@ __all__ = [
     "OWN_CV_TAG",
     "PASSED",
     "PROXY_TAG",
+    "Comparison",
     "EnsembleStudy",
     "Finding",
     "FoldRecord",
@@ -37,13 +45,18 @@ __all__ = [
     "GateResult",
     "MemberRecord",
     "MemberSteps",
+    "Recheck",
     "Reproduction",
     "VersionRecord",
+    "Way",
     "champion",
     "check_member",
     "compare_candidates",
+    "compare_files",
     "compare_scores",
+    "comparison_to_data",
     "ensemble_study",
+    "folds_of_images",
     "fuse",
     "line_of",
     "member_input",

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hubmap_ml.ensembling.recheck import recheck_boxes
-from hubmap_ml.fusion import FusionMethod, fuse
+from hubmap_ml.ensembling.recheck import Recheck, recheck_boxes
+from hubmap_ml.ensembling.score_scales import ScoreScale, fit_score_map
+from hubmap_ml.fusion import FusionOptions, ScoreMap, fuse
 from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.postprocess import Step, apply_steps, candidate_steps
 from hubmap_ml.tuning import Progress, Study, run_study
@@ -41,12 +42,14 @@ class EnsembleStudy:
         study: the study of the ensemble's own post-processing on them. Its ``cross_fitted`` is the whole procedure's:
             members' thresholds and the ensemble's that score a fold were chosen on the other folds; NaN where a member
             has none.
-        box_difference: largest difference of the fused boxes and scores to ensemble-boxes' (see ``recheck_boxes``).
+        score_maps: what each member's scores went through, fitted on all folds; () where they stay as they are.
+        check: the fused boxes beside ensemble-boxes' (see ``recheck_boxes``).
     """
 
     fused: PredictionSet
     study: Study
-    box_difference: float
+    check: Recheck
+    score_maps: tuple[ScoreMap, ...] = ()
 
 
 def member_input(candidates: PredictionSet, steps: Sequence[Step]) -> PredictionSet:
@@ -71,10 +74,9 @@ def ensemble_study(
     seed: int = 0,
     folds: ArrayLike | None = None,
     names: Sequence[str] | None = None,
-    method: FusionMethod = "wbf",
+    options: FusionOptions | None = None,
     weights: Sequence[float] | None = None,
-    iou_threshold: float = 0.6,
-    skip_score: float = 0.001,
+    score_scale: ScoreScale = "raw",
     progress: Progress | None = None,
 ) -> EnsembleStudy:
     """Fuse members' out-of-fold predictions and tune what comes after.
@@ -84,24 +86,25 @@ def ensemble_study(
         candidates: of each member, views merged, over the same images.
         members: their tuned steps, in the same order.
         base_steps, space, metric, trials, seed, folds, progress: as for ``run_study``; folds are the first member's.
-        names, method, weights, iou_threshold, skip_score: as for ``fusion.fuse``.
+        names, options, weights: as for ``fusion.fuse``.
+        score_scale: what members' scores are brought to before (see ``fit_score_map``); for the score of a fold it is
+            fitted on the others.
 
     Raises:
         InputError: what ``fuse`` and ``run_study`` refuse.
         FusionMismatch: the boxes are not ensemble-boxes'.
     """
 
-    def fused_by(steps: Sequence[Sequence[Step]]) -> tuple[PredictionSet, list[PredictionSet]]:
+    def fused_by(
+        steps: Sequence[Sequence[Step]], held_out: int | None = None
+    ) -> tuple[PredictionSet, list[PredictionSet], tuple[ScoreMap, ...]]:
         inputs = [member_input(item, own) for item, own in zip(candidates, steps, strict=True)]
-        together = fuse(
-            inputs,
-            method=method,
-            weights=weights,
-            iou_threshold=iou_threshold,
-            skip_score=skip_score,
-            names=names,
-        )
-        return together, inputs
+        fitted_on = np.flatnonzero(of_image != held_out) if held_out is not None else np.arange(len(of_image))
+        fitted = [fit_score_map(score_scale, truth, item.take_images(fitted_on)) for item in inputs]
+        maps = tuple(one for one in fitted if one is not None)
+        if maps:
+            inputs = [one.apply(item) for one, item in zip(maps, inputs, strict=True)]
+        return fuse(inputs, options, weights=weights, names=names), inputs, maps
 
     def studied(predictions: PredictionSet, told: Progress | None) -> Study:
         return run_study(
@@ -110,17 +113,15 @@ def ensemble_study(
         )  # fmt: skip
 
     of_image = candidates[0].images.folds if folds is None else np.asarray(folds)
-    fused, inputs = fused_by([member.steps for member in members])
-    difference = recheck_boxes(
-        fused, inputs, weights=weights, iou_threshold=iou_threshold, skip_score=skip_score
-    )
+    fused, inputs, maps = fused_by([member.steps for member in members])
+    check = recheck_boxes(fused, inputs, options, weights=weights)
     study = studied(fused, progress)
     scores = np.full(len(study.folds), np.nan)
     for k, fold in enumerate(study.folds):
         if all(fold in member.held_out for member in members):
-            without, _ = fused_by([member.held_out[fold] for member in members])
+            without, _, _ = fused_by([member.held_out[fold] for member in members], fold)
             scores[k] = studied(without, None).held_out_values[k]
-    return EnsembleStudy(fused, dataclasses.replace(study, cross_fitted=_average(scores, study)), difference)
+    return EnsembleStudy(fused, dataclasses.replace(study, cross_fitted=_average(scores, study)), check, maps)
 
 
 def _average(scores: np.ndarray[Any, np.dtype[np.float64]], study: Study) -> float:

@@ -148,7 +148,33 @@ def suppress_boxes(
 
 
 @compiled
-def match_sources(
+def order_by_confidence(
+    confidences: NDArray[np.float64], usable: NDArray[np.bool_], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Order the usable rows of each image by descending confidence, ties by row.
+
+    Args:
+        confidences, usable: (N,)
+        offsets: (M + 1,) first row of each image.
+
+    Returns:
+        ``(order, starts)``: rows, and (M + 1,) where each image begins in them.
+    """
+    order = np.empty(len(confidences), np.int64)
+    starts = np.zeros(len(offsets), np.int64)
+    count = 0
+    for image in range(len(offsets) - 1):
+        first = offsets[image]
+        for row in np.argsort(-confidences[first : offsets[image + 1]], kind="mergesort"):
+            if usable[first + row]:
+                order[count] = first + row
+                count += 1
+        starts[image + 1] = count
+    return order[:count].copy(), starts
+
+
+@compiled
+def cluster_by_seed(
     boxes: NDArray[np.float64],
     labels: NDArray[np.int64],
     sources: NDArray[np.int64],
@@ -157,24 +183,25 @@ def match_sources(
     n_sources: int,
     iou_threshold: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Match instances of several sources, at most one of each source to a cluster.
+    """Cluster boxes around seeds: each joins the seed that it overlaps best, or is one itself.
 
     Args:
         boxes: (N, 4).
         labels: (N,)
-        sources: (N,) in [0, n_sources).
-        order: (N,) rows in the order in which they are processed, image by image.
+        sources: (N,) in [0, n_sources); at most one of each source joins a cluster. Not looked at where ``n_sources``
+            is 0: then any number joins, and the seeds are what greedy suppression keeps.
+        order: rows in the order in which they are processed, image by image; rows left out belong to no cluster.
         order_offsets: (M + 1,) where each image begins in ``order``.
-        n_sources: how many sources there are.
+        n_sources: how many sources there are; 0 for clusters of any size.
         iou_threshold: an overlap *greater* than this with a cluster's seed joins. Equal boxes overlap fully, also
             when they have no area.
 
     Returns:
-        ``(cluster, cluster_counts)``: (N,) cluster of each row, numbered over all images in order of their seeds;
-        (M,) clusters an image.
+        ``(cluster, cluster_counts)``: (N,) cluster of each row, numbered over all images in order of their seeds, -1
+        for rows left out; (M,) clusters an image.
     """
     n = len(boxes)
-    cluster = np.empty(n, np.int64)
+    cluster = np.full(n, -1, np.int64)
     counts = np.zeros(len(order_offsets) - 1, np.int64)
     largest = 0
     for image in range(len(order_offsets) - 1):
@@ -189,7 +216,7 @@ def match_sources(
             best, best_overlap = -1, iou_threshold
             for k in range(count):
                 seed = seeds[k]
-                if taken[k, sources[row]] or labels[seed] != labels[row]:
+                if labels[seed] != labels[row] or (n_sources > 0 and taken[k, sources[row]]):
                     continue
                 if (
                     boxes[seed, 0] == boxes[row, 0] and boxes[seed, 1] == boxes[row, 1]
@@ -208,7 +235,8 @@ def match_sources(
                 seeds[count] = row
                 taken[count, :] = False
                 count += 1
-            taken[best, sources[row]] = True
+            if n_sources > 0:
+                taken[best, sources[row]] = True
             cluster[row] = first + best
         counts[image] = count
         first += count
@@ -223,11 +251,11 @@ def cluster_weighted(
     order: NDArray[np.int64],
     order_offsets: NDArray[np.int64],
     iou_threshold: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Cluster boxes around their running weighted mean, as ensemble-boxes does.
 
-    The reference keeps a cluster's box as a float32 sum to which each member adds, and its mean confidence as float32;
-    both are repeated here to the bit, because the next box is compared with that rounded box.
+    The reference keeps a cluster's box as a float32 sum to which each member adds; this is repeated here to the bit,
+    because the next box is compared with that rounded box.
 
     Args:
         boxes: (N, 4) divided by the image's size.
@@ -238,15 +266,14 @@ def cluster_weighted(
         iou_threshold: an overlap *greater* than this joins.
 
     Returns:
-        ``(cluster, cluster_counts, boxes, mean confidences, sizes)``: (N,) cluster of each row, -1 for rows left out;
-        (M,); and for each cluster, in order of creation, (C, 4), (C,), (C,).
+        ``(cluster, cluster_counts, boxes)``: (N,) cluster of each row, -1 for rows left out; (M,); and for each
+        cluster, in order of creation, (C, 4).
     """
     cluster = np.full(len(boxes), -1, np.int64)
     counts = np.zeros(len(order_offsets) - 1, np.int64)
     means = np.empty((len(order), 4), np.float64)
     sums = np.zeros((len(order), 4), np.float32)
     confidence_sums = np.zeros(len(order), np.float64)
-    mean_confidences = np.empty(len(order), np.float64)
     sizes = np.zeros(len(order), np.int64)
     cluster_labels = np.empty(len(order), np.int64)
     total = 0
@@ -269,7 +296,6 @@ def cluster_weighted(
                 best = total
                 total += 1
                 cluster_labels[best] = labels[row]
-                mean_confidences[best] = confidence
                 for axis in range(4):
                     means[best, axis] = boxes[row, axis]
             cluster[row] = best
@@ -278,8 +304,7 @@ def cluster_weighted(
             for axis in range(4):
                 sums[best, axis] = np.float32(np.float64(sums[best, axis]) + confidence * boxes[row, axis])
             if sizes[best] > 1:
-                mean_confidences[best] = np.float64(np.float32(confidence_sums[best] / sizes[best]))
                 for axis in range(4):
                     means[best, axis] = np.float64(sums[best, axis] / np.float32(confidence_sums[best]))
         counts[image] = total - first
-    return cluster, counts, means[:total].copy(), mean_confidences[:total].copy(), sizes[:total].copy()
+    return cluster, counts, means[:total].copy()

@@ -39,9 +39,9 @@ class Clusters:
 
     def total(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the sum over each cluster of one value an entry of ``rows`` (E,) or (E, k), added in order."""
-        out = np.zeros((len(self), *values.shape[1:]), np.float64)
-        np.add.at(out, self.of_entries, values)
-        return out
+        clusters = self.of_entries
+        sums = [np.bincount(clusters, column, minlength=len(self)) for column in np.atleast_2d(values.T)]
+        return np.stack(sums, axis=1).reshape(len(self), *values.shape[1:]).astype(np.float64)
 
     def take(self, chosen: NDArray[np.int64]) -> "Clusters":
         """Return the clusters in another order, images staying together and in order."""
@@ -63,6 +63,13 @@ def group(cluster: NDArray[np.int64], counts: NDArray[np.int64], order: NDArray[
     rows = joined[np.argsort(cluster[joined], kind="stable")]
     sizes = np.bincount(cluster[joined], minlength=int(counts.sum()))
     return Clusters(_offsets(sizes), rows, _offsets(counts))
+
+
+def image_frames(members: PredictionSet, clusters: Clusters) -> NDArray[np.int64]:
+    """Return the image of each cluster as pixels x0, y0, x1, y1, int64 (C, 4)."""
+    heights, widths = members.heights_of_instances(), members.widths_of_instances()
+    corners = np.stack([widths, heights], axis=1)[clusters.seeds]
+    return np.concatenate([np.zeros_like(corners), corners], axis=1)
 
 
 def fused_set(

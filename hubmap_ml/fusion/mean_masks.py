@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.fusion.clusters import Clusters
-from hubmap_ml.fusion.mask_kernels import mean_on_crops, mean_on_windows, mean_windows
+from hubmap_ml.fusion.crop_kernels import mean_on_crops
+from hubmap_ml.fusion.mask_kernels import mean_on_windows, mean_windows
 from hubmap_ml.instances import Masks, SoftMasks
 
 
@@ -15,8 +16,7 @@ def mean_pixel_masks(
     masks: Masks,
     clusters: Clusters,
     weights: NDArray[np.float64],
-    heights: NDArray[np.int64],
-    widths: NDArray[np.int64],
+    frames: NDArray[np.int64],
 ) -> SoftMasks:
     """Return each cluster's weighted mean of masks, at the resolution of the image's pixels.
 
@@ -24,7 +24,7 @@ def mean_pixel_masks(
         masks: of the set whose rows the clusters hold.
         clusters: C clusters.
         weights: (E,) of each entry of ``clusters.rows``, > 0; only their ratios inside a cluster matter.
-        heights, widths: (C,) of each cluster's image.
+        frames: (C, 4) x0, y0, x1, y1, the pixels of the image that the result may reach; not negative.
 
     Returns:
         C crops, each over the window of whole pixels that its members reach, with one value a pixel: pasting such a
@@ -33,14 +33,14 @@ def mean_pixel_masks(
     soft, bits = masks.soft, masks.bits
     members = (clusters.offsets, clusters.rows)
     soft_boxes = np.ascontiguousarray(soft.boxes)
+    solid = _solid(soft)
     windows = mean_windows(
-        masks.kind, masks.index, soft.shapes, soft_boxes, bits.windows, *members,
-        np.asarray(heights, np.int64), np.asarray(widths, np.int64),
+        masks.kind, masks.index, solid, soft.shapes, soft_boxes, bits.windows, *members, np.ascontiguousarray(frames),
     )  # fmt: skip
     shapes = np.stack([windows[:, 3] - windows[:, 1], windows[:, 2] - windows[:, 0]], axis=1)
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int64)
     values = mean_on_windows(
-        masks.kind, masks.index,
+        masks.kind, masks.index, solid,
         np.ascontiguousarray(soft.values), soft.offsets, soft.shapes, soft_boxes,
         np.ascontiguousarray(bits.words), bits.offsets, bits.windows,
         *members, np.asarray(weights, np.float64), windows, offsets,
@@ -66,7 +66,15 @@ def mean_crop_masks(
     shapes = masks.shapes[index[clusters.seeds]].astype(np.int32).reshape(-1, 2)
     offsets = np.concatenate([[0], np.cumsum(shapes.astype(np.int64).prod(axis=1))]).astype(np.int64)
     values = mean_on_crops(
-        index, np.ascontiguousarray(masks.values), masks.offsets, masks.shapes, np.ascontiguousarray(masks.boxes),
+        index, _solid(masks),
+        np.ascontiguousarray(masks.values), masks.offsets, masks.shapes, np.ascontiguousarray(masks.boxes),
         clusters.offsets, clusters.rows, shapes, np.ascontiguousarray(boxes), offsets,
     )  # fmt: skip
     return SoftMasks(values, offsets, shapes, np.ascontiguousarray(boxes))
+
+
+def _solid(masks: SoftMasks) -> NDArray[np.bool_]:
+    """Which masks have any pixel: a finite box of some extent, and a crop that is not empty (N,)."""
+    boxes = masks.boxes
+    extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (masks.shapes > 0).all(axis=1)
+    return np.asarray(extended & np.isfinite(boxes).all(axis=1))

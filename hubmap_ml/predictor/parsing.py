@@ -5,9 +5,18 @@ from math import isfinite
 from pathlib import PurePosixPath
 from typing import Any, Literal, cast
 
-from hubmap_ml.fusion import FUSION_METHODS, MERGE_RULES, FusionMethod, MergeRule
+from hubmap_ml.fusion import (
+    CONFIDENCE_TYPES,
+    FUSION_METHODS,
+    GEOMETRIES,
+    MASK_RULES,
+    MERGE_RULES,
+    MergeRule,
+    map_from_data,
+    options_from_data,
+)
 from hubmap_ml.postprocess import parse_steps
-from hubmap_ml.predictor.nodes import Fusion, Merge, Network, Node, Steps, Stored, children_of
+from hubmap_ml.predictor.nodes import Fusion, Merge, Network, Node, Scores, Steps, Stored, children_of
 from hubmap_ml.spec import InputError
 
 
@@ -77,6 +86,12 @@ class _Fields:
             raise InputError(f"{self.where}: {key} is {value!r}, must be {allowed}")
         return value
 
+    def yes(self, key: str, default: bool) -> bool:
+        value = self.take(key, default)
+        if not isinstance(value, bool):
+            raise InputError(f"{self.where}: {key} is {value!r}, must be true or false")
+        return value
+
     def folder(self) -> str:
         path = self.text("path")
         parts = PurePosixPath(path)
@@ -120,6 +135,7 @@ def _read_network(fields: _Fields) -> Network:
         score=fields.number("score", 0.001),
         dedupe_iou=fields.optional_number("dedupe_iou", 0.9),
         max_per_image=None if cap is None else int(cap),
+        in_network=fields.yes("in_network", False),
         name=fields.end(),
     )
 
@@ -165,6 +181,16 @@ def _read_steps(fields: _Fields) -> Steps:
     return Steps(child=child, steps=steps, name=fields.end())
 
 
+def _read_scores(fields: _Fields) -> Scores:
+    knots = {key: fields.items(key, (int, float)) for key in ("scores", "values")}
+    try:
+        score_map = map_from_data(knots)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{fields.where}: {error}") from None
+    child = parse_node(fields.take("child"), f"{fields.where}.child")
+    return Scores(child=child, score_map=score_map, name=fields.end())
+
+
 def _read_fusion(fields: _Fields) -> Fusion:
     children = fields.children()
     weights = fields.items("weights", (int, float), None)
@@ -176,14 +202,21 @@ def _read_fusion(fields: _Fields) -> Fusion:
                 "one for each child"
             )
         weights = tuple(float(weight) for weight in weights)
-    return Fusion(
-        method=cast(FusionMethod, fields.text("method", "wbf", among=tuple(FUSION_METHODS))),
-        iou_threshold=fields.number("iou_threshold", low=0.0, high=1.0, inside=True),
-        skip_score=fields.number("skip_score", 0.0),
-        weights=weights,
-        children=children,
-        name=fields.end(),
-    )
+    data = {
+        "method": fields.text("method", "wbf", among=tuple(FUSION_METHODS)),
+        "iou_threshold": fields.number("iou_threshold", low=0.0, high=1.0, inside=True),
+        "skip_score": fields.number("skip_score", 0.0),
+        "conf_type": fields.text("conf_type", "avg", among=CONFIDENCE_TYPES),
+        "by": fields.text("by", "box", among=GEOMETRIES),
+        "masks": fields.text("masks", "mean", among=tuple(MASK_RULES)),
+        "vote_share": fields.number("vote_share", 0.5),
+        "clip": fields.yes("clip", False),
+    }
+    try:
+        options = options_from_data(data)
+    except InputError as error:
+        raise InputError(f"{fields.where}: {error}") from None
+    return Fusion(children=children, options=options, weights=weights, name=fields.end())
 
 
 _READERS: dict[str, Callable[[_Fields], Node]] = {
@@ -192,5 +225,6 @@ _READERS: dict[str, Callable[[_Fields], Node]] = {
     "views": _read_views,
     "folds": _read_folds,
     "steps": _read_steps,
+    "scores": _read_scores,
     "fusion": _read_fusion,
 }

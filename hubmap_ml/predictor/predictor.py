@@ -141,6 +141,7 @@ class Predictor:
             score=leaf.score,
             dedupe_iou=leaf.dedupe_iou,
             max_per_image=leaf.max_per_image,
+            in_network=leaf.in_network,
         )
         rows, instances = [], []
         for row, found, stats in proposed:

@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubmap_ml.ensembling import LINE_TAG, MemberSteps, VersionRecord, champion, ensemble_study, version_tags
+from hubmap_ml.ensembling import (
+    LINE_TAG,
+    EnsembleStudy,
+    MemberSteps,
+    Recheck,
+    VersionRecord,
+    champion,
+    ensemble_study,
+    version_tags,
+)
+from hubmap_ml.fusion import options_from_data, options_to_data
 from hubmap_ml.instances import PredictionSet, write_predictions
 from hubmap_ml.metrics import paired_gain
 from hubmap_ml.postprocess import apply_steps, candidate_steps, parse_steps
@@ -95,6 +105,7 @@ def work(session: Session) -> Outcome:
         members = _promoted(session, at.run.client, standing)
         values = wanted.values
         how, tuning = values["ensemble"], values["tune"]
+        options, weights = options_from_data(how), _weights(how, members)
         at.run.identify(wanted, upstream_runs=[item.version.run_id for item in members])
         at.recorder.params(
             {
@@ -114,9 +125,9 @@ def work(session: Session) -> Outcome:
             together,
             members=[_steps(item.study) for item in members],
             names=[item.member for item in members],
-            method=how["method"],
-            iou_threshold=how["iou_threshold"],
-            skip_score=how["skip_score"],
+            options=options,
+            weights=weights,
+            score_scale=how["scores"],
             base_steps=parse_steps(values["postprocess"]),
             space=tuning["space"],
             metric=values["metric"],
@@ -133,7 +144,7 @@ def work(session: Session) -> Outcome:
                 "score/base": study.base_value,
                 "score/tuned": study.value,
                 "score/cross_fitted": study.cross_fitted,
-                "check/max_box_difference": result.box_difference,
+                **_checked(result.check),
             },
             step=0,
         )
@@ -143,7 +154,7 @@ def work(session: Session) -> Outcome:
         at.recorder.metrics({"gain/refitted": gain.gain, **gain.on_these.to_metrics("gain/refitted")}, step=0)
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
-        version = _register(at, wanted, members, study, prepared, leaks)
+        version = _register(at, wanted, members, result, prepared, leaks)
         leading = recompute_champion(session, at.run.client, standing)
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         return at.finish(
@@ -250,6 +261,18 @@ def _steps(study: Mapping[str, Any]) -> MemberSteps:
     )
 
 
+def _weights(how: Mapping[str, Any], members: Sequence[_Promoted]) -> list[float] | None:
+    """Return the declared weight of each promoted member, 1 for one that is not named; None where none is declared."""
+    declared = how["weights"]
+    return None if declared is None else [float(declared.get(item.member, 1.0)) for item in members]
+
+
+def _checked(check: Recheck) -> dict[str, float]:
+    """Return what the comparison with ensemble-boxes found, as metrics; clusters by mask were not compared."""
+    found = {"check/images": float(len(check.images))}
+    return found | ({"check/max_box_difference": check.difference} if check.images else {})
+
+
 def _member_tree(item: _Promoted, merge_iou: float) -> tuple[dict[str, Any], dict[str, Path]]:
     """Return a promoted member's own tree as it was registered, without its steps on pixels, and its networks.
 
@@ -273,23 +296,23 @@ def _register(
     at: Running,
     wanted: StageInputs,
     members: Sequence[_Promoted],
-    study: Any,
+    result: EnsembleStudy,
     prepared: upstream.Prepared,
     leaks: Mapping[str, str],
 ) -> Version:
-    session, how = at.session, wanted.values["ensemble"]
+    session, how, study = at.session, wanted.values["ensemble"], result.study
     leaves: dict[str, Path] = {}
     children = []
-    for item in members:
+    maps = result.score_maps or (None,) * len(members)
+    for item, score_map in zip(members, maps, strict=True):
         tree, folders = _member_tree(item, wanted.values["merge_iou"])
-        children.append(tree)
+        scaled = tree if score_map is None else {"kind": "scores", **score_map.to_data(), "child": tree}
+        children.append(scaled)
         leaves |= folders
     fusion = {
         "kind": "fusion",
-        "method": how["method"],
-        "iou_threshold": how["iou_threshold"],
-        "skip_score": how["skip_score"],
-        "weights": None,
+        **options_to_data(options_from_data(how)),
+        "weights": _weights(how, members),
         "children": children,
     }
     folder = write_predictor(

@@ -71,7 +71,7 @@ def test_candidates_are_tuned_and_fused(truth: Annotations, members: list[Predic
         assert np.isfinite(study.cross_fitted)
     steps = [MemberSteps(parse_steps(study.best_steps)) for study in studies]
     fused = ensemble_study(truth, members, members=steps, base_steps=STEPS, space=SPACE, trials=12)
-    assert fused.box_difference < 1e-5
+    assert fused.check.difference < 1e-5
     assert 0 < fused.study.value <= 1
 
 

@@ -6,7 +6,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubmap_ml.predictor import Fusion, Merge, Network, Steps, Stored, leaves_of, node_to_data, parse_node
+from hubmap_ml.fusion import FusionOptions, MaskFusion, ScoreMap
+from hubmap_ml.predictor import (
+    Fusion,
+    Merge,
+    Network,
+    Scores,
+    Steps,
+    Stored,
+    leaves_of,
+    node_to_data,
+    parse_node,
+)
 from hubmap_ml.spec import InputError
 
 ENSEMBLE: dict[str, Any] = {
@@ -67,6 +78,15 @@ def test_what_is_written_is_read_back() -> None:
 
 stored = st.builds(Stored, path=st.sampled_from(["a", "leaves/b"]), name=st.sampled_from(["", "n"]))
 thresholds = st.floats(0.01, 0.99)
+options = st.builds(
+    FusionOptions,
+    method=st.sampled_from(["wbf", "nmw", "nms"]),
+    iou_threshold=thresholds,
+    by=st.sampled_from(["box", "mask"]),
+    masks=st.builds(
+        MaskFusion, rule=st.sampled_from(["mean", "votes"]), vote_share=thresholds, clip=st.booleans()
+    ),
+)
 trees = st.recursive(
     stored | st.builds(Network, path=st.just("n"), score=st.floats(0, 1), dedupe_iou=st.none() | thresholds),
     lambda children: st.one_of(
@@ -76,10 +96,9 @@ trees = st.recursive(
             children=st.lists(children, min_size=1, max_size=3).map(tuple),
             iou_threshold=thresholds,
         ),
-        st.builds(
-            Fusion, children=st.lists(children, min_size=1, max_size=3).map(tuple), iou_threshold=thresholds
-        ),
+        st.builds(Fusion, children=st.lists(children, min_size=1, max_size=3).map(tuple), options=options),
         st.builds(Steps, child=children, steps=st.just(())),
+        st.builds(Scores, child=children, score_map=st.just(ScoreMap((0.1, 0.5), (0.0, 1.0)))),
     ),
     max_leaves=6,
 )
@@ -116,6 +135,19 @@ VIEWS = {"kind": "network", "path": "n", "views": ["none", "hflip"]}
         ({"kind": "fusion", "iou_threshold": 0.5, "weights": [1], "children": [LEAF, LEAF]}, "2 numbers"),
         ({"kind": "fusion", "iou_threshold": 0.5, "weights": [0], "children": [LEAF]}, "> 0"),
         ({"kind": "fusion", "iou_threshold": 0.5, "method": "nmw2", "children": [LEAF]}, "one of wbf"),
+        (
+            {"kind": "fusion", "iou_threshold": 0.5, "masks": "median", "children": [LEAF]},
+            "one of mean, votes",
+        ),
+        ({"kind": "fusion", "iou_threshold": 0.5, "clip": 1, "children": [LEAF]}, "true or false"),
+        (
+            {"kind": "fusion", "iou_threshold": 0.5, "method": "nms", "conf_type": "max", "children": [LEAF]},
+            r"tree \(fusion\): conf_type 'max' is an option of wbf",
+        ),
+        (
+            {"kind": "scores", "scores": [0.5, 0.1], "values": [0.0, 1.0], "child": LEAF},
+            r"tree \(scores\): a map of scores",
+        ),
         ({"kind": "steps", "steps": [{"erode": 1}], "child": LEAF}, "erode"),
         ({"kind": "steps", "steps": [], "child": {"kind": "fusion"}}, r"tree \(steps\).child \(fusion\)"),
     ],
