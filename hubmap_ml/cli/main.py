@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import compare, records, rollback, tune
+from hubmap_ml.cli import compare, ensemble_files, records, rollback, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -253,8 +253,26 @@ def promote(
 
 
 @app.command()
-def ensemble(experiment: ExperimentName = "demo", raw: Raw = "", fresh: Fresh = "false") -> None:
-    """Fuse the promoted members and register the result. Example: hubmap-ml ensemble --experiment demo"""
+def ensemble(
+    experiment: ExperimentName = "demo",
+    raw: Raw = "",
+    fresh: Fresh = "false",
+    truth: ensemble_files.Truth = None,
+    predictions: ensemble_files.Predictions = None,
+    further: ensemble_files.Further = None,
+    report: ensemble_files.Report = Path("ensemble.html"),
+    metric: ensemble_files.Metric = "ap60",
+) -> None:
+    """Fuse the promoted members and register the result, or compare anyone's files.
+
+    Examples: hubmap-ml ensemble --experiment demo;
+    hubmap-ml ensemble --truth coco.json --predictions a.json b.json c.json --report out.html
+    """
+    files = [*(predictions or []), *(further or [])]
+    if truth is not None:
+        ensemble_files.compare(truth, files, report, metric)
+        return
+    ensemble_files.refuse_without_truth(files)
     from hubmap_ml.stages import ensemble as stage
 
     _tell(stage.run(experiment=experiment, raw=raw, fresh=_yes(fresh, "fresh")))

@@ -13,6 +13,13 @@ from hubmap_ml.ensembling.choosing import Choosing, fusion_variants
 from hubmap_ml.ensembling.contributions import Contribution, Worth, contributions, cross_fitted_alone
 from hubmap_ml.ensembling.diversity import PairDiversity, diversity
 from hubmap_ml.ensembling.forward_selection import Forward, Limits, Selection, forward_selection
+from hubmap_ml.ensembling.from_files import (
+    Comparison,
+    Way,
+    compare_files,
+    comparison_to_data,
+    folds_of_images,
+)
 from hubmap_ml.ensembling.gate import (
     GATE_TAG,
     HEADLINE_TAG,
@@ -55,6 +62,7 @@ __all__ = [
     "PROXY_TAG",
     "Challenge",
     "Choosing",
+    "Comparison",
     "Contribution",
     "EnsembleStudy",
     "Finding",
@@ -73,15 +81,19 @@ __all__ = [
     "Selection",
     "Standing",
     "VersionRecord",
+    "Way",
     "Worth",
     "challenge_of",
     "check_member",
     "compare_candidates",
+    "compare_files",
     "compare_scores",
+    "comparison_to_data",
     "contributions",
     "cross_fitted_alone",
     "diversity",
     "ensemble_study",
+    "folds_of_images",
     "forward_selection",
     "fuse",
     "fusion_variants",

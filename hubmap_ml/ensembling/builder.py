@@ -20,7 +20,8 @@ from hubmap_ml.ensembling.choosing import Choosing, Chosen, best_fusion, choose
 from hubmap_ml.ensembling.forward_selection import Limits, Selection
 from hubmap_ml.ensembling.member_scores import MemberScores
 from hubmap_ml.ensembling.recheck import Recheck, recheck_boxes
-from hubmap_ml.fusion import FusionOptions, fuse_by_class, fuse_weighted
+from hubmap_ml.ensembling.score_scales import ScoreScale, fit_score_map
+from hubmap_ml.fusion import FusionOptions, ScoreMap, fuse_by_class, fuse_weighted
 from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.metrics import evaluate
 from hubmap_ml.postprocess import Step, apply_steps, candidate_steps, parse_steps
@@ -116,6 +117,7 @@ class EnsembleStudy:
         study: the study of the ensemble's own post-processing on them. ``cross_fitted``, ``held_out_values`` and
             ``chosen`` are the whole procedure's; NaN and None where a member has no thresholds for a fold.
         held_out: by fold's number; those folds that can be cross-fitted.
+        score_maps: what each member's scores went through, fitted on all folds; () where they stay as they are.
         check: the fused boxes beside ensemble-boxes' (see ``recheck_boxes``).
     """
 
@@ -124,6 +126,7 @@ class EnsembleStudy:
     study: Study
     held_out: Mapping[int, HeldOut]
     check: Recheck
+    score_maps: tuple[ScoreMap, ...] = ()
 
     @property
     def cross_fitted(self) -> PredictionSet | None:
@@ -170,6 +173,7 @@ def ensemble_study(
     weights: Sequence[float] | None = None,
     choosing: Choosing | None = None,
     thresholds_per_class: bool = False,
+    score_scale: ScoreScale = "raw",
     progress: Progress | None = None,
 ) -> EnsembleStudy:
     """Choose and fuse members by their out-of-fold predictions and tune what comes after.
@@ -184,6 +188,8 @@ def ensemble_study(
         weights: of the members where all are taken; equal by default.
         choosing: how members, weights and fusion are chosen; all of them, fused as ``options`` say, by default.
         thresholds_per_class: search thresholds for each class.
+        score_scale: what members' scores are brought to before (see ``fit_score_map``); for the score of a fold it is
+            fitted on the others.
 
     Raises:
         InputError: what fusion, choosing and ``run_study`` refuse.
@@ -196,7 +202,9 @@ def ensemble_study(
         how = dataclasses.replace(how, weights=tuple(float(weight) for weight in weights))
     fit = _Fit(options, how, base_steps, space, metric, trials, seed, thresholds_per_class)
 
-    inputs = [member_input(item, own.steps) for item, own in zip(candidates, members, strict=True)]
+    everything = np.arange(len(of_image))
+    plain = [member_input(item, own.steps) for item, own in zip(candidates, members, strict=True)]
+    inputs, maps = _on_one_scale(score_scale, truth, plain, everything)
     recipe, study = fit(truth, inputs, of_image, progress)
     fused = recipe.fuse(inputs, names=names)
     assert fused is not None
@@ -204,14 +212,15 @@ def ensemble_study(
     held_out, settings = {}, {}
     for number, part in zip(numbers, rows, strict=True):
         if len(numbers) > 1 and all(number in member.held_out for member in members):
-            others = np.setdiff1d(np.arange(len(of_image)), part)
+            others = np.setdiff1d(everything, part)
             if truth.take_images(others).iscrowd.all():
                 continue  # the other folds hold nothing to choose by
             own = [
                 member_input(item, member.held_out[number])
                 for item, member in zip(candidates, members, strict=True)
             ]
-            held_out[number], settings[number] = _held_out(fit, truth, own, of_image, part, others)
+            scaled, _ = _on_one_scale(score_scale, truth, own, others)
+            held_out[number], settings[number] = _held_out(fit, truth, scaled, of_image, part, others)
     found = dataclasses.replace(
         study,
         cross_fitted=_average(study, held_out),
@@ -220,7 +229,19 @@ def ensemble_study(
             held_out[number].score if number in held_out else float("nan") for number in numbers
         ),
     )
-    return EnsembleStudy(recipe, fused, found, held_out, _recheck(recipe, fused, inputs))
+    return EnsembleStudy(recipe, fused, found, held_out, _recheck(recipe, fused, inputs), maps)
+
+
+def _on_one_scale(
+    scale: ScoreScale, truth: Annotations, inputs: Sequence[PredictionSet], fitted_on: NDArray[np.int64]
+) -> tuple[list[PredictionSet], tuple[ScoreMap, ...]]:
+    """Bring members' scores to a scale that some of the images fit; also returns what they went through."""
+    seen = truth.take_images(fitted_on)
+    fitted = [fit_score_map(scale, seen, item.take_images(fitted_on)) for item in inputs]
+    maps = tuple(one for one in fitted if one is not None)
+    if not maps:
+        return list(inputs), ()
+    return [one.apply(item) for one, item in zip(maps, inputs, strict=True)], maps
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def recheck_boxes(
     stacked = PredictionSet.stack_sources(chosen, [str(k) for k in range(len(members))])
     fused = fused.take_images(rows)
     boxes, ours = unit_boxes(stacked), unit_boxes(fused)
-    solid = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) > 0
+    solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
     usable = solid & (stacked.scores >= np.float32(options.skip_score)) & (stacked.scores > 0)
     largest = 0.0
     for row in range(len(rows)):

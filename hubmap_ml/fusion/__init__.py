@@ -13,6 +13,7 @@ from hubmap_ml.fusion.methods import (
     options_from_data,
     options_to_data,
 )
+from hubmap_ml.fusion.score_maps import ScoreMap, calibration_map, map_from_data, rank_map
 from hubmap_ml.fusion.soft_suppression import SOFT_METHODS, SoftMethod, soft_suppression
 from hubmap_ml.fusion.stacking import unit_boxes
 from hubmap_ml.fusion.suppression import (
@@ -39,19 +40,23 @@ __all__ = [
     "MaskFusion",
     "Measure",
     "MergeRule",
+    "ScoreMap",
     "SoftMethod",
     "box_iou_matrix",
+    "calibration_map",
     "decided",
     "fuse",
     "fuse_by_class",
     "fuse_weighted",
     "kept_rows",
+    "map_from_data",
     "merge_sources",
     "non_maximum_suppression",
     "non_maximum_weighted",
     "options_from_data",
     "options_to_data",
     "overlapping_pairs",
+    "rank_map",
     "score_order",
     "soft_suppression",
     "suppression_of_members",

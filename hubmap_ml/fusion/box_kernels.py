@@ -148,6 +148,32 @@ def suppress_boxes(
 
 
 @compiled
+def order_by_confidence(
+    confidences: NDArray[np.float64], usable: NDArray[np.bool_], offsets: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Order the usable rows of each image by descending confidence, ties by row.
+
+    Args:
+        confidences, usable: (N,)
+        offsets: (M + 1,) first row of each image.
+
+    Returns:
+        ``(order, starts)``: rows, and (M + 1,) where each image begins in them.
+    """
+    order = np.empty(len(confidences), np.int64)
+    starts = np.zeros(len(offsets), np.int64)
+    count = 0
+    for image in range(len(offsets) - 1):
+        first = offsets[image]
+        for row in np.argsort(-confidences[first : offsets[image + 1]], kind="mergesort"):
+            if usable[first + row]:
+                order[count] = first + row
+                count += 1
+        starts[image + 1] = count
+    return order[:count].copy(), starts
+
+
+@compiled
 def cluster_by_seed(
     boxes: NDArray[np.float64],
     labels: NDArray[np.int64],

@@ -21,7 +21,7 @@ from hubmap_ml.spec import InputError
 MaskRule = Literal["mean", "votes", "best", "union", "intersection"]
 MASK_RULES: Mapping[MaskRule, str] = {
     "mean": "weighted mean of the members' soft masks, weights as for the box",
-    "votes": "pixels that at least max(1, floor(share * members)) of the members hold",
+    "votes": "pixels that at least max(1, floor(vote_share * members)) of the members hold",
     "best": "the mask of the member with the highest confidence",
     "union": "pixels that any member holds",
     "intersection": "pixels that every member holds",
@@ -34,8 +34,8 @@ class MaskFusion:
 
     Attributes:
         rule: of ``MASK_RULES``.
-        share: in (0, 1], for ``votes``: of n members max(1, floor(share * n)) must hold a pixel (the pseudo-label rule
-            of the HuBMAP 2023 Rank-1 code, which takes .2: a union below ten members).
+        vote_share: in (0, 1], for ``votes``: of n members max(1, floor(vote_share * n)) must hold a pixel (the
+            pseudo-label rule of the HuBMAP 2023 Rank-1 code, which takes .2: a union below ten members).
         clip: whether only pixels whose centre lies in the fused box stay.
 
     Raises:
@@ -43,14 +43,16 @@ class MaskFusion:
     """
 
     rule: MaskRule = "mean"
-    share: float = 0.5
+    vote_share: float = 0.5
     clip: bool = False
 
     def __post_init__(self) -> None:
         if self.rule not in MASK_RULES:
             raise InputError(f"unknown mask rule {self.rule!r}; allowed: {', '.join(MASK_RULES)}")
-        if not 0 < self.share <= 1:
-            raise InputError(f"the share of votes is {self.share}; it must be greater than 0 and at most 1")
+        if not 0 < self.vote_share <= 1:
+            raise InputError(
+                f"the share of votes is {self.vote_share}; it must be greater than 0 and at most 1"
+            )
 
 
 MEAN = MaskFusion()
@@ -89,7 +91,7 @@ def cluster_masks(
     pixels = masks.binarize(COMPARED_AT, members.heights_of_instances(), members.widths_of_instances())
     sizes = np.diff(clusters.offsets)
     needed = {
-        "votes": np.maximum(1, np.floor(how.share * sizes)).astype(np.int64),
+        "votes": np.maximum(1, np.floor(how.vote_share * sizes)).astype(np.int64),
         "union": np.ones_like(sizes),
         "intersection": sizes,
     }[how.rule]

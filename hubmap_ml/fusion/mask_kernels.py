@@ -1,6 +1,6 @@
-"""Mask kernels: the mean of several masks, at pixel resolution or on the crop grid of one of them.
+"""The mean of several masks at the resolution of the image's pixels.
 
-Kernels over plain arrays; `mean_masks` speaks about masks. Both follow the paste of `instances` (mmdet's: bilinear
+Kernels over plain arrays; `mean_masks` speaks about masks. They follow the paste of `instances` (mmdet's: bilinear
 between the centres of a crop's cells, zeros around the crop, ``align_corners=False``): a mask reaches half a cell
 beyond its box. They compute in float64, so that a mean of equal masks is that mask to the bit.
 """
@@ -12,14 +12,8 @@ from hubmap_ml.instances.compiled import compiled
 
 SOFT = 0
 
-
-@compiled
-def _is_solid(box: NDArray[np.float32]) -> bool:
-    """Whether a soft mask over this box has any pixel (see ``instances.paste``)."""
-    for axis in range(4):
-        if not np.isfinite(box[axis]):
-            return False
-    return bool(box[2] > box[0] and box[3] > box[1])
+HALF = 0.5 + 1e-9
+"""Means are rounded to the nearest value, halves up: also those that a product with 1 / weight puts just below."""
 
 
 @compiled
@@ -37,6 +31,7 @@ def _reach(low: float, high: float, cells: int, begin: int, end: int) -> tuple[i
 def mean_windows(
     kinds: NDArray[np.uint8],
     index: NDArray[np.int64],
+    solid: NDArray[np.bool_],
     soft_shapes: NDArray[np.int32],
     soft_boxes: NDArray[np.float32],
     bit_windows: NDArray[np.int32],
@@ -48,6 +43,7 @@ def mean_windows(
 
     Args:
         kinds, index: (N,) as in ``Masks``: 0 is a row of the soft masks, 1 a row of the bit masks.
+        solid: which soft masks have any pixel (see ``instances.paste``).
         soft_shapes, soft_boxes, bit_windows: as in ``SoftMasks`` and ``BitMasks``.
         cluster_offsets, member_rows: clusters of rows in CSR form.
         frames: (C, 4) x0, y0, x1, y1 that a window must not leave.
@@ -59,9 +55,9 @@ def mean_windows(
             row = member_rows[k]
             i = index[row]
             if kinds[row] == SOFT:
-                box = soft_boxes[i]
-                if not _is_solid(box) or soft_shapes[i, 0] == 0 or soft_shapes[i, 1] == 0:
+                if not solid[i]:
                     continue
+                box = soft_boxes[i]
                 x0, x1 = _reach(box[0], box[2], soft_shapes[i, 1], frames[c, 0], frames[c, 2])
                 y0, y1 = _reach(box[1], box[3], soft_shapes[i, 0], frames[c, 1], frames[c, 3])
             else:
@@ -80,6 +76,7 @@ def mean_windows(
 def mean_on_windows(
     kinds: NDArray[np.uint8],
     index: NDArray[np.int64],
+    solid: NDArray[np.bool_],
     soft_values: NDArray[np.uint8],
     soft_offsets: NDArray[np.int64],
     soft_shapes: NDArray[np.int32],
@@ -102,10 +99,19 @@ def mean_on_windows(
         out_offsets: (C + 1,) where each cluster's pixels begin in the result.
     """
     out = np.zeros(out_offsets[-1], np.uint8)
-    largest = 0
+    longest, largest = 0, 0
     for c in range(len(windows)):
+        longest = max(longest, windows[c, 2] - windows[c, 0], windows[c, 3] - windows[c, 1])
         largest = max(largest, out_offsets[c + 1] - out_offsets[c])
+    rows, columns = 0, 0
+    for i in range(len(soft_shapes)):
+        rows, columns = max(rows, soft_shapes[i, 0]), max(columns, soft_shapes[i, 1])
     sums = np.empty(largest, np.float64)
+    # Room that all masks share: allocating it for each would cost as much as the smaller masks themselves.
+    wide = np.empty((rows + 2) * longest, np.float64)
+    line = np.empty(columns + 2, np.float64)
+    west, east = np.empty(longest, np.uint64), np.empty(longest, np.float64)
+    north, south = np.empty(longest, np.uint64), np.empty(longest, np.float64)
     for c in range(len(windows)):
         x0, y0 = windows[c, 0], windows[c, 1]
         width, height = windows[c, 2] - x0, windows[c, 3] - y0
@@ -117,69 +123,86 @@ def mean_on_windows(
             row, weight = member_rows[k], weights[k]
             total += weight
             i = index[row]
-            if kinds[row] == SOFT:
-                _add_soft(
-                    soft_values, soft_offsets[i], soft_shapes[i, 0], soft_shapes[i, 1], soft_boxes[i],
-                    x0, y0, width, height, weight, sums,
-                )  # fmt: skip
-            else:
+            if kinds[row] != SOFT:
                 _add_bits(
                     bit_words, bit_offsets[i], bit_windows[i], x0, y0, width, height, 255.0 * weight, sums
                 )
+            elif solid[i]:
+                box, tall, broad = soft_boxes[i], soft_shapes[i, 0], soft_shapes[i, 1]
+                left, n_columns = _positions(float(box[0]), float(box[2]), broad, x0, width, west, east)
+                top, n_rows = _positions(float(box[1]), float(box[3]), tall, y0, height, north, south)
+                if n_columns > 0 and n_rows > 0:
+                    _add_soft(
+                        soft_values[soft_offsets[i] : soft_offsets[i + 1]], tall, broad,
+                        west[:n_columns], east[:n_columns], north[:n_rows], south[:n_rows],
+                        top * width + left, width, weight, line, wide, sums,
+                    )  # fmt: skip
         if total > 0.0:
+            finished, share = out[out_offsets[c] : out_offsets[c + 1]], 1.0 / total
             for p in range(width * height):
-                out[out_offsets[c] + p] = np.uint8(min(255.0, sums[p] / total + 0.5))
+                finished[p] = np.uint8(np.int32(min(255.0, sums[p] * share + HALF)))
     return out
 
 
 @compiled
 def _add_soft(
-    values: NDArray[np.uint8], start: int, rows: int, columns: int, box: NDArray[np.float32],
-    x0: int, y0: int, width: int, height: int, weight: float, sums: NDArray[np.float64],
+    values: NDArray[np.uint8], rows: int, columns: int,
+    west: NDArray[np.uint64], east: NDArray[np.float64], north: NDArray[np.uint64], south: NDArray[np.float64],
+    begin: int, width: int, weight: float,
+    line: NDArray[np.float64], room: NDArray[np.float64], sums: NDArray[np.float64],
 ) -> None:  # fmt: skip
-    """Add ``weight`` times a crop, laid over its box, to the window."""
-    if not _is_solid(box) or rows == 0 or columns == 0:
-        return
-    first, west, east = _positions(float(box[0]), float(box[2]), columns, x0, width)
-    top, north, south = _positions(float(box[1]), float(box[3]), rows, y0, height)
-    count, tall = len(west), len(north)
-    if count == 0 or tall == 0:
-        return
+    """Add ``weight`` times a crop to the window.
+
+    Args:
+        values, rows, columns: the crop.
+        west, east, north, south: of each pixel column and row that the crop reaches, as ``_positions`` gives them.
+        begin: place of the first pixel in ``sums``.
+        width: of the window.
+        weight: of the crop.
+        line, room: scratch for columns + 2 and (rows + 2) * len(west) values.
+        sums: of the window, row-major.
+    """
+    count = len(west)
+    wide = room[: (rows + 2) * count].reshape((rows + 2, count))
+    line[0] = 0.0
+    line[columns + 1] = 0.0
     # The crop's rows are widened first (few of them, gathering cells), so that the loop over all pixels only mixes two
     # neighbouring rows, value beside value.
-    wide = np.empty((rows + 2, count), np.float64)
-    line = np.zeros(columns + 2, np.float64)
-    for row in range(int(north[0]), int(north[tall - 1]) + 2):
+    for row in range(int(north[0]), int(north[len(north) - 1]) + 2):
         widened = wide[row]
         if row == 0 or row == rows + 1:
             widened[:] = 0.0
             continue
+        cells = values[(row - 1) * columns : row * columns]
         for x in range(columns):
-            line[x + 1] = weight * float(values[start + (row - 1) * columns + x])
+            line[x + 1] = weight * float(cells[x])
         for x in range(count):
             cell = west[x]
             widened[x] = line[cell] + east[x] * (line[cell + np.uint64(1)] - line[cell])
-    for y in range(tall):
+    for y in range(len(north)):
         share = south[y]
         above, below = wide[north[y]], wide[north[y] + np.uint64(1)]
-        begin = (top + y) * width + first
-        target = sums[begin : begin + count]
+        target = sums[begin + y * width : begin + y * width + count]
         for x in range(count):
             target[x] += above[x] + share * (below[x] - above[x])
 
 
 @compiled
 def _positions(
-    low: float, high: float, cells: int, first: int, count: int
-) -> tuple[int, NDArray[np.uint64], NDArray[np.float64]]:
-    """Where the centres of ``count`` pixels from ``first`` on fall in a crop of ``cells`` with a frame of one cell.
+    low: float, high: float, cells: int, first: int, count: int,
+    before: NDArray[np.uint64], past: NDArray[np.float64],
+) -> tuple[int, int]:  # fmt: skip
+    """Say where the centres of ``count`` pixels from ``first`` on fall in a crop of ``cells`` with a frame of one cell.
+
+    Args:
+        low, high: where the crop lies.
+        cells, first, count: see above.
+        before, past: are filled for the pixels that fall in: the framed cell before the centre (0 is the frame), and
+            the distance past that cell's centre.
 
     Returns:
-        ``(begin, before, past)``: the first pixel that falls in, relative to ``first``; and for it and those after it
-        that do, the framed cell before its centre (0 is the frame) and the distance past that cell's centre.
+        ``(begin, inside)``: the first pixel that falls in, relative to ``first``, and how many do.
     """
-    before = np.empty(count, np.uint64)
-    past = np.empty(count, np.float64)
     scale = cells / (high - low)
     begin, inside = 0, 0
     for k in range(count):
@@ -191,7 +214,7 @@ def _positions(
             before[inside] = np.uint64(int(cell) + 1)
             past[inside] = position - cell
             inside += 1
-    return begin, before[:inside], past[:inside]
+    return begin, inside
 
 
 @compiled
@@ -212,102 +235,3 @@ def _add_bits(
                     sums[y * width + x] += value
                 word >>= np.uint64(1)
                 y += 1
-
-
-@compiled
-def mean_on_crops(
-    index: NDArray[np.int64],
-    values: NDArray[np.uint8],
-    offsets: NDArray[np.int64],
-    shapes: NDArray[np.int32],
-    boxes: NDArray[np.float32],
-    cluster_offsets: NDArray[np.int64],
-    member_rows: NDArray[np.int64],
-    out_shapes: NDArray[np.int32],
-    out_boxes: NDArray[np.float32],
-    out_offsets: NDArray[np.int64],
-) -> NDArray[np.uint8]:
-    """Return the plain mean of each cluster's soft masks on a new crop grid.
-
-    The probability of a cell is the mean of the members' values at its centre, zeros where a member does not reach. A
-    member that lies over the same box with the same shape gives its values as they are.
-
-    Args:
-        index: (N,) row of the soft masks of each instance.
-        values, offsets, shapes, boxes: as in ``SoftMasks``.
-        cluster_offsets, member_rows: clusters of rows in CSR form.
-        out_shapes, out_boxes: (C, 2) and (C, 4), the new grids.
-        out_offsets: (C + 1,) where each new crop begins in the result.
-    """
-    out = np.zeros(out_offsets[-1], np.uint8)
-    largest = 0
-    for c in range(len(out_shapes)):
-        largest = max(largest, out_offsets[c + 1] - out_offsets[c])
-    sums = np.empty(largest, np.float64)
-    for c in range(len(out_shapes)):
-        rows, columns = out_shapes[c, 0], out_shapes[c, 1]
-        target = out_boxes[c]
-        sums[: rows * columns] = 0.0
-        for k in range(cluster_offsets[c], cluster_offsets[c + 1]):
-            i = index[member_rows[k]]
-            box = boxes[i]
-            same = shapes[i, 0] == rows and shapes[i, 1] == columns
-            for axis in range(4):
-                same = same and box[axis] == target[axis]
-            if same:
-                for p in range(rows * columns):
-                    sums[p] += float(values[offsets[i] + p])
-            elif _is_solid(box) and shapes[i, 0] > 0 and shapes[i, 1] > 0:
-                _add_resampled(
-                    values, offsets[i], shapes[i, 0], shapes[i, 1], box, target, rows, columns, sums
-                )
-        members = cluster_offsets[c + 1] - cluster_offsets[c]
-        for p in range(rows * columns):
-            out[out_offsets[c] + p] = np.uint8(sums[p] / members + 0.5)
-    return out
-
-
-@compiled
-def _add_resampled(
-    values: NDArray[np.uint8], start: int, rows: int, columns: int, box: NDArray[np.float32],
-    target: NDArray[np.float32], target_rows: int, target_columns: int, sums: NDArray[np.float64],
-) -> None:  # fmt: skip
-    """Add a crop's values at the cell centres of another grid."""
-    cell_x, past_x = _cell_positions(
-        float(box[0]), float(box[2]), columns, float(target[0]), float(target[2]), target_columns
-    )
-    cell_y, past_y = _cell_positions(
-        float(box[1]), float(box[3]), rows, float(target[1]), float(target[3]), target_rows
-    )
-    line = np.zeros(columns + 2, np.float64)
-    for y in range(target_rows):
-        row, south = cell_y[y], past_y[y]
-        if row == -2:
-            continue
-        for x in range(columns):
-            above = float(values[start + row * columns + x]) if row >= 0 else 0.0
-            below = float(values[start + (row + 1) * columns + x]) if row + 1 < rows else 0.0
-            line[x + 1] = (1.0 - south) * above + south * below
-        for x in range(target_columns):
-            if cell_x[x] != -2:
-                column, east = cell_x[x], past_x[x]
-                sums[y * target_columns + x] += (1.0 - east) * line[column + 1] + east * line[column + 2]
-
-
-@compiled
-def _cell_positions(
-    low: float, high: float, cells: int, target_low: float, target_high: float, target_cells: int
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """As ``_positions``, for the centres of another grid's cells."""
-    before = np.empty(target_cells, np.int64)
-    past = np.zeros(target_cells, np.float64)
-    for k in range(target_cells):
-        centre = target_low + (k + 0.5) / target_cells * (target_high - target_low)
-        position = (centre - low) / (high - low) * cells - 0.5
-        if position > -1.0 and position < cells:
-            cell = np.floor(position)
-            before[k] = int(cell)
-            past[k] = position - cell
-        else:
-            before[k] = -2
-    return before, past

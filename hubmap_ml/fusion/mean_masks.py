@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.fusion.clusters import Clusters
-from hubmap_ml.fusion.mask_kernels import mean_on_crops, mean_on_windows, mean_windows
+from hubmap_ml.fusion.crop_kernels import mean_on_crops
+from hubmap_ml.fusion.mask_kernels import mean_on_windows, mean_windows
 from hubmap_ml.instances import Masks, SoftMasks
 
 
@@ -32,13 +33,14 @@ def mean_pixel_masks(
     soft, bits = masks.soft, masks.bits
     members = (clusters.offsets, clusters.rows)
     soft_boxes = np.ascontiguousarray(soft.boxes)
+    solid = _solid(soft)
     windows = mean_windows(
-        masks.kind, masks.index, soft.shapes, soft_boxes, bits.windows, *members, np.ascontiguousarray(frames),
+        masks.kind, masks.index, solid, soft.shapes, soft_boxes, bits.windows, *members, np.ascontiguousarray(frames),
     )  # fmt: skip
     shapes = np.stack([windows[:, 3] - windows[:, 1], windows[:, 2] - windows[:, 0]], axis=1)
     offsets = np.concatenate([[0], np.cumsum(shapes.prod(axis=1))]).astype(np.int64)
     values = mean_on_windows(
-        masks.kind, masks.index,
+        masks.kind, masks.index, solid,
         np.ascontiguousarray(soft.values), soft.offsets, soft.shapes, soft_boxes,
         np.ascontiguousarray(bits.words), bits.offsets, bits.windows,
         *members, np.asarray(weights, np.float64), windows, offsets,
@@ -64,7 +66,15 @@ def mean_crop_masks(
     shapes = masks.shapes[index[clusters.seeds]].astype(np.int32).reshape(-1, 2)
     offsets = np.concatenate([[0], np.cumsum(shapes.astype(np.int64).prod(axis=1))]).astype(np.int64)
     values = mean_on_crops(
-        index, np.ascontiguousarray(masks.values), masks.offsets, masks.shapes, np.ascontiguousarray(masks.boxes),
+        index, _solid(masks),
+        np.ascontiguousarray(masks.values), masks.offsets, masks.shapes, np.ascontiguousarray(masks.boxes),
         clusters.offsets, clusters.rows, shapes, np.ascontiguousarray(boxes), offsets,
     )  # fmt: skip
     return SoftMasks(values, offsets, shapes, np.ascontiguousarray(boxes))
+
+
+def _solid(masks: SoftMasks) -> NDArray[np.bool_]:
+    """Which masks have any pixel: a finite box of some extent, and a crop that is not empty (N,)."""
+    boxes = masks.boxes
+    extended = (boxes[:, 2:] > boxes[:, :2]).all(axis=1) & (masks.shapes > 0).all(axis=1)
+    return np.asarray(extended & np.isfinite(boxes).all(axis=1))

@@ -1,7 +1,8 @@
 """Merging what several looks at one image say: views of a network, or the networks of several folds.
 
-One named rule, the same in tuning and in submission. ``match_mean`` keeps the scale of the scores: an object that every
+Named rules, the same in tuning and in submission. ``match_mean`` keeps the scale of the scores: an object that every
 source sees keeps its mean score, one that half of them see gets half of it, and K identical sources are the one.
+``nms`` and ``wbf`` are the usual ways with views, for those who compare; folds are merged by ``match_mean``.
 
 Not for members that were trained differently: those are fused (see `weighted_boxes`).
 """
@@ -13,14 +14,16 @@ from numpy.typing import NDArray
 
 from hubmap_ml.fusion.box_kernels import cluster_by_seed
 from hubmap_ml.fusion.boxes import as_float64
+from hubmap_ml.fusion.cluster_masks import BEST, MEAN
 from hubmap_ml.fusion.clusters import Clusters, fused_set, group, image_frames
 from hubmap_ml.fusion.mean_masks import mean_crop_masks, mean_pixel_masks
+from hubmap_ml.fusion.methods import FusionOptions, fuse
 from hubmap_ml.fusion.suppression import score_order
 from hubmap_ml.instances import SOFT, Masks, PredictionSet
 from hubmap_ml.spec import InputError
 
-MergeRule = Literal["match_mean"]
-MERGE_RULES: tuple[MergeRule, ...] = ("match_mean",)
+MergeRule = Literal["match_mean", "nms", "wbf"]
+MERGE_RULES: tuple[MergeRule, ...] = ("match_mean", "nms", "wbf")
 
 
 def merge_sources(
@@ -39,11 +42,15 @@ def merge_sources(
       Where several members meet and one is bits, the mean is taken at pixel resolution instead; a bit mask that is
       alone stays as it is.
 
+    The rule ``nms`` keeps of all sources' instances those that no higher-scored one of their label overlaps by more
+    than ``iou_threshold``, with their own scores and masks: an object that one source sees keeps its full score. The
+    rule ``wbf`` fuses the sources as equal members (see ``weighted_boxes_fusion``), with the mean of their masks.
+
     Args:
         predictions: ``source`` counts the sources; instances in any order.
         n_sources: how many sources looked at each image, also those that found nothing anywhere.
         iou_threshold: in (0, 1).
-        rule: only ``"match_mean"``.
+        rule: see above.
 
     Returns:
         Instances by descending score, with their clusters as rows of ``predictions``. K sources that agree to the bit
@@ -61,6 +68,10 @@ def merge_sources(
             f"the predictions come from at least {int(predictions.source.max(initial=0)) + 1} sources, but n_sources "
             f"is {n_sources}; give the number of views or folds that looked at each image"
         )
+    if rule != "match_mean":
+        return _fused_sources(predictions, n_sources, FusionOptions(
+            method=rule, iou_threshold=iou_threshold, skip_score=0.0, masks=BEST if rule == "nms" else MEAN,
+        ))  # fmt: skip
     order = score_order(predictions.scores, predictions.offsets, _turns(predictions, n_sources))
     cluster, counts = cluster_by_seed(
         as_float64(predictions.boxes), predictions.labels.astype(np.int64), predictions.source.astype(np.int64),
@@ -77,6 +88,16 @@ def merge_sources(
         predictions, clusters, boxes=_mean_boxes(predictions.boxes, predictions.scores, clusters), scores=scores,
         masks=masks, source="merged", properties=predictions.properties,
     )  # fmt: skip
+
+
+def _fused_sources(predictions: PredictionSet, n_sources: int, options: FusionOptions) -> PredictionSet:
+    """Fuse sources as members; clusters are rows of ``predictions`` again."""
+    rows = [np.flatnonzero(predictions.source == source) for source in range(n_sources)]
+    fused = fuse([predictions.take(own) for own in rows], options)
+    assert fused.member_rows is not None
+    stacked = np.concatenate(rows)
+    stacked = stacked[np.argsort(predictions.image_rows()[stacked], kind="stable")]
+    return fused.replace(member_rows=stacked[fused.member_rows], sources=("merged",))
 
 
 def _turns(predictions: PredictionSet, n_sources: int) -> NDArray[np.int64]:

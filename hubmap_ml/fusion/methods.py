@@ -60,7 +60,7 @@ def options_to_data(options: FusionOptions) -> dict[str, Any]:
         name: getattr(options, name) for name in ("method", "iou_threshold", "skip_score", "conf_type", "by")
     }
     how = options.masks
-    return {**flat, "masks": how.rule, "vote_share": how.share, "clip": how.clip}
+    return {**flat, "masks": how.rule, "vote_share": how.vote_share, "clip": how.clip}
 
 
 def options_from_data(data: Mapping[str, Any]) -> FusionOptions:
@@ -76,7 +76,7 @@ def options_from_data(data: Mapping[str, Any]) -> FusionOptions:
         skip_score=values["skip_score"],
         conf_type=values["conf_type"],
         by=values["by"],
-        masks=MaskFusion(values["masks"], share=values["vote_share"], clip=values["clip"]),
+        masks=MaskFusion(values["masks"], vote_share=values["vote_share"], clip=values["clip"]),
     )
 
 

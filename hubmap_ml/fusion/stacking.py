@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmap_ml.fusion.box_kernels import cluster_by_seed
+from hubmap_ml.fusion.box_kernels import cluster_by_seed, order_by_confidence
 from hubmap_ml.fusion.boxes import as_float64
 from hubmap_ml.fusion.cluster_masks import MaskFusion, cluster_masks
 from hubmap_ml.fusion.clusters import Clusters, fused_set, group
@@ -78,12 +78,9 @@ def stack_members(
     voice = weight_of if weights is None else weight_of / divisor
     confidences = stacked.scores.astype(np.float64) * voice[stacked.source]
     boxes = unit_boxes(stacked)
-    solid = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) != 0
+    solid = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     usable = solid & (stacked.scores >= np.float32(skip_score)) & (confidences > 0)
-    image = stacked.image_rows()
-    order = np.lexsort((np.arange(len(stacked)), -confidences, image))
-    order = order[usable[order]]
-    starts = np.searchsorted(image[order], np.arange(len(stacked.images) + 1)).astype(np.int64)
+    order, starts = order_by_confidence(confidences, usable, stacked.offsets)
     return Stack(stacked, boxes, weight_of, confidences, order, starts)
 
 
@@ -139,7 +136,10 @@ def fused(
 
 def unit_boxes(predictions: PredictionSet) -> NDArray[np.float64]:
     """Return boxes divided by their image's size, float64 (N, 4), in [0, 1]: turned right way round and clipped."""
-    widths, heights = predictions.widths_of_instances(), predictions.heights_of_instances()
-    boxes = as_float64(predictions.boxes) / np.stack([widths, heights, widths, heights], axis=1)
-    low, high = np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])
-    return np.ascontiguousarray(np.clip(np.concatenate([low, high], axis=1), 0.0, 1.0))
+    widths, heights = predictions.images.widths, predictions.images.heights
+    sizes = np.stack([widths, heights, widths, heights], axis=1).astype(np.float64)
+    boxes = as_float64(predictions.boxes) / np.repeat(sizes, np.diff(predictions.offsets), axis=0)
+    out = np.empty_like(boxes)
+    np.minimum(boxes[:, :2], boxes[:, 2:], out=out[:, :2])
+    np.maximum(boxes[:, :2], boxes[:, 2:], out=out[:, 2:])
+    return np.clip(out, 0.0, 1.0, out=out)

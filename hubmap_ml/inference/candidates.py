@@ -5,8 +5,9 @@ other.
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 
 from hubmap_ml.data import ImageSource
 from hubmap_ml.fusion import non_maximum_suppression
+from hubmap_ml.inference.in_network import Shown, merged_in_network
 from hubmap_ml.inference.network import Network
 from hubmap_ml.inference.two_stage import ForwardPass
-from hubmap_ml.inference.views import check_views, flip_boxes, flip_crops, flip_image
+from hubmap_ml.inference.views import boxes_from_view, check_views, crops_from_view, view_of_image
 from hubmap_ml.instances import Images, Instances, Masks, SoftMasks
 from hubmap_ml.models import TestPipeline
 from hubmap_ml.spec import InputError
@@ -55,10 +57,11 @@ def predict_candidates(
     dedupe_iou: float | None = 0.9,
     max_per_image: int | None = 1000,
     batch: int = 1,
+    in_network: bool = False,
 ) -> Iterator[tuple[Images, Instances, CandidateStats]]:
     """Predict the candidates of each image, as they come.
 
-    Scores are the network's own. A view flips the image itself, and boxes and masks are flipped back. Of
+    Scores are the network's own. A view changes the image itself, and boxes and masks are changed back. Of
     boxes of a view that overlap by more than `dedupe_iou` and have one label only the higher-scored stays;
     then the `max_per_image` highest of the view stay.
 
@@ -72,6 +75,8 @@ def predict_candidates(
         dedupe_iou: in (0, 1]; None keeps all (for studies of soft-NMS).
         max_per_image: for each view; None keeps all.
         batch: views of one image that pass through the network at once.
+        in_network: views and scales are merged inside the network (see ``in_network``): one set of candidates, from
+            one source.
 
     Yields:
         The image's row, its candidates (descending score within a view, views in order; `source` = number of
@@ -94,9 +99,14 @@ def predict_candidates(
                 f"says {width} x {height}"
             )
         with torch.inference_mode():
-            parts, counts = _predict(
-                network, image, chosen_views, pipelines, score, dedupe_iou, max_per_image, max(1, batch)
+            shown = _shown(image, chosen_views, pipelines)
+            select = partial(
+                _select, shape=(height, width), floor=score, dedupe_iou=dedupe_iou, cap=max_per_image
             )
+            if in_network:
+                parts, counts = _predict_merged(network, shown, select)
+            else:
+                parts, counts = _predict(network, shown, select, max(1, batch))
         n_raw, n_unique, n_kept = (int(total) for total in np.sum(counts, axis=0))
         yield (
             row,
@@ -123,16 +133,6 @@ def _pipelines(network: Network, scales: Sequence[int | tuple[int, int]] | None)
 
 
 @dataclass(frozen=True)
-class _Input:
-    """One view of an image, ready for the network."""
-
-    source: int
-    view: str
-    tensor: NDArray[np.float32]
-    meta: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class _Part:
     """Candidates of one view, in pixels of the image."""
 
@@ -143,38 +143,53 @@ class _Part:
     crops: NDArray[np.uint8]
 
 
-def _predict(network, image, views, pipelines, score, dedupe_iou, max_per_image, batch):
+def _shown(image: NDArray[np.uint8], views: Sequence[str], pipelines: Sequence[TestPipeline]) -> list[Shown]:
+    """Every view of the image at every scale, scale by scale."""
+    shown = []
+    for pipeline in pipelines:
+        for view in views:
+            tensor, meta = pipeline(view_of_image(image, view))
+            shown.append(Shown(view, tensor, meta, height=image.shape[0], width=image.shape[1]))
+    return shown
+
+
+def _predict(network, shown, select, batch):
     """The candidates of each view, and (raw, without duplicates, kept) of each."""
-    inputs = []
-    for number, pipeline in enumerate(pipelines):
-        for index, view in enumerate(views):
-            tensor, meta = pipeline(flip_image(image, view))
-            inputs.append(_Input(number * len(views) + index, view, tensor, meta))
     parts, counts = [], []
-    for _, same in groupby(inputs, key=lambda item: item.tensor.shape):
+    for _, same in groupby(enumerate(shown), key=lambda item: item[1].tensor.shape):
         group = list(same)
         for start in range(0, len(group), batch):
             chunk = group[start : start + batch]
-            tensors = torch.from_numpy(np.stack([item.tensor for item in chunk])).to(network.device)
-            forward = ForwardPass(network.model, tensors, [item.meta for item in chunk])
-            for number, (item, (boxes, scores)) in enumerate(zip(chunk, forward.boxes(), strict=True)):
-                shape = image.shape[0], image.shape[1]
-                kept, count = _select(boxes, scores, shape, score, dedupe_iou, max_per_image)
+            tensors = torch.from_numpy(np.stack([item.tensor for _, item in chunk])).to(network.device)
+            forward = ForwardPass(network.model, tensors, [item.meta for _, item in chunk])
+            for number, ((source, item), (boxes, scores)) in enumerate(
+                zip(chunk, forward.boxes(), strict=True)
+            ):
+                kept, count = select(boxes, scores)
                 crops = forward.masks(number, kept.boxes, kept.labels)
+                size = {"height": item.height, "width": item.width}
                 parts.append(
                     _Part(
-                        boxes=flip_boxes(kept.boxes, item.view, height=shape[0], width=shape[1]),
+                        boxes=boxes_from_view(kept.boxes, item.view, **size),
                         scores=kept.scores,
                         labels=kept.labels,
-                        source=item.source,
-                        crops=flip_crops(crops, item.view),
+                        source=source,
+                        crops=crops_from_view(crops, item.view),
                     )
                 )
                 counts.append(count)
     return parts, counts
 
 
-def _select(boxes, scores, shape, floor, dedupe_iou, cap) -> tuple[Instances, tuple[int, int, int]]:
+def _predict_merged(network, shown, select):
+    """The candidates of all views merged inside the network, as one part."""
+    merged = merged_in_network(network, shown)
+    kept, count = select(*merged.boxes())
+    part = _Part(kept.boxes, kept.scores, kept.labels, 0, merged.masks(kept.boxes, kept.labels))
+    return [part], [count]
+
+
+def _select(boxes, scores, *, shape, floor, dedupe_iou, cap) -> tuple[Instances, tuple[int, int, int]]:
     """Candidates of one view without masks, by descending score (a tie keeps the order of the proposals)."""
     proposal, label = np.nonzero(scores >= floor)
     order = np.argsort(-scores[proposal, label], kind="stable")

@@ -59,6 +59,14 @@ class ForwardPass:
             self._semantic = self._head.semantic_head(self._features)[1]
         self._proposals = model.rpn_head.simple_test_rpn(self._features, self._metas)
 
+    def proposals(self, number: int) -> Tensor:
+        """Regions and their scores (n, 5) of one input, in pixels of the input."""
+        return self._proposals[number]
+
+    def use_proposals(self, proposals: Sequence[Tensor]) -> None:
+        """Look at these regions, (n, 4) or (n, 5) for each input in its pixels, instead of the network's own."""
+        self._proposals = list(proposals)
+
     def boxes(self) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Propose boxes and scores for each input.
 
@@ -95,13 +103,19 @@ class ForwardPass:
         Returns:
             (n, h, w) uint8 at the mask head's own size, in steps of 1/255.
         """
+        return quantised(self.probabilities(number, boxes, labels))
+
+    def probabilities(
+        self, number: int, boxes: NDArray[np.float32], labels: NDArray[Any]
+    ) -> NDArray[np.float32]:
+        """Mask probabilities as ``masks`` gives them, before they are rounded."""
         parts = [
             self._mask_chunk(
                 number, boxes[start : start + MASKS_AT_ONCE], labels[start : start + MASKS_AT_ONCE]
             )
             for start in range(0, len(boxes), MASKS_AT_ONCE)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, 1, 1), np.uint8)
+        return np.concatenate(parts) if parts else np.zeros((0, 1, 1), np.float32)
 
     def _cascade(self) -> list[tuple[Tensor, Tensor]]:
         head = self._head
@@ -149,7 +163,9 @@ class ForwardPass:
     def _semantic_argument(self) -> dict[str, Any]:
         return {} if self._semantic is None else {"semantic_feat": self._semantic}
 
-    def _mask_chunk(self, number: int, boxes: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.uint8]:
+    def _mask_chunk(
+        self, number: int, boxes: NDArray[np.float32], labels: NDArray[Any]
+    ) -> NDArray[np.float32]:
         device = self._features[0].device
         scaled = torch.from_numpy(boxes).to(device) * torch.as_tensor(
             self._metas[number]["scale_factor"], device=device
@@ -164,7 +180,7 @@ class ForwardPass:
             ]
         if not bool(torch.isfinite(chosen).all()):
             raise InputError("the network's masks are not numbers: its training diverged")
-        return (chosen * 255.0).round().to(torch.uint8).cpu().numpy()
+        return chosen.float().cpu().numpy()
 
     def _mask_stages(self) -> int:
         return len(self._head.mask_head) if isinstance(self._head.mask_head, nn.ModuleList) else 1
@@ -199,6 +215,11 @@ class ForwardPass:
                 prediction = mask_head(features)
             logits.append(prediction)
         return logits
+
+
+def quantised(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Probabilities in steps of 1/255, halves to even as torch rounds them."""
+    return np.rint(probabilities * np.float32(255.0)).astype(np.uint8)
 
 
 def _by_class(boxes: Tensor, scores: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

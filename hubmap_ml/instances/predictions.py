@@ -299,7 +299,12 @@ class PredictionSet:
         if len(names) != len(sets):
             raise ValueError(f"{len(sets)} sets with {len(names)} names")
         first = _alike(sets, "images", lambda one: frozenset(one.images.ids))
-        aligned = [one.take_images(one.images.rows_of(list(first.images.ids))) for one in sets]
+        aligned = [
+            one
+            if np.array_equal(one.images.ids, first.images.ids)
+            else one.take_images(one.images.rows_of(list(first.images.ids)))
+            for one in sets
+        ]
         side_by_side = PredictionSet(
             images=Images.build(ids=["all"], heights=1, widths=1),
             offsets=offsets_of([sum(len(one) for one in aligned)]),

@@ -85,7 +85,5 @@ def check_offsets(offsets: NDArray[np.int64], groups: int, rows: int) -> None:
 @compiled
 def _copy_rows(values: Any, offsets: Any, rows: Any, out: Any, new_offsets: Any) -> None:
     for k in range(len(rows)):
-        source = offsets[rows[k]]
-        target = new_offsets[k]
-        for j in range(new_offsets[k + 1] - target):
-            out[target + j] = values[source + j]
+        source, length = offsets[rows[k]], new_offsets[k + 1] - new_offsets[k]
+        out[new_offsets[k] : new_offsets[k + 1]] = values[source : source + length]

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from hubmap_ml.instances.bit_masks import BitMasks, per_row
 from hubmap_ml.instances.paste import paste_values, paste_words
 from hubmap_ml.instances.ragged import as_rows, concatenate_ragged, offsets_of, take_ragged
+from hubmap_ml.instances.whole_pixels import decide_pixels, on_whole_pixels
 from hubmap_ml.spec import InputError
 
 
@@ -136,15 +137,12 @@ class SoftMasks:
         if outside.any():
             found = thresholds[outside][0]
             raise InputError(f"mask threshold {found:g}: must be greater than 0 and at most 1")
-        words, offsets, windows = paste_words(
-            np.ascontiguousarray(self.values),
-            self.offsets,
-            self.shapes,
-            np.ascontiguousarray(self.boxes),
-            np.ascontiguousarray(thresholds),
-            per_row(heights, len(self), np.int64),
-            per_row(widths, len(self), np.int64),
-        )
+        tall, wide = per_row(heights, len(self), np.int64), per_row(widths, len(self), np.int64)
+        crops = np.ascontiguousarray(self.values), self.offsets, self.shapes, np.ascontiguousarray(self.boxes)
+        if on_whole_pixels(self.shapes, self.boxes, tall, wide):
+            words, offsets, windows = decide_pixels(*crops, thresholds)
+        else:
+            words, offsets, windows = paste_words(*crops, np.ascontiguousarray(thresholds), tall, wide)
         every = BitMasks(words, offsets, windows)
         n_thresholds = thresholds.shape[1]
         if n_thresholds == 1:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from hubmap_ml.fusion import fuse, fuse_by_class, merge_sources
 from hubmap_ml.instances import PredictionSet
 from hubmap_ml.postprocess import apply_steps
-from hubmap_ml.predictor.nodes import Fusion, Leaf, Merge, Network, Node, Steps, Stored
+from hubmap_ml.predictor.nodes import Fusion, Leaf, Merge, Network, Node, Scores, Steps, Stored
 from hubmap_ml.spec import InputError
 
 
@@ -36,6 +36,8 @@ def combine(node: Node, leaf: Callable[[Leaf], PredictionSet]) -> PredictionSet:
         return found
     if isinstance(node, Steps):
         return apply_steps(combine(node.child, leaf), node.steps)
+    if isinstance(node, Scores):
+        return node.score_map.apply(combine(node.child, leaf))
     if isinstance(node, Merge) and node.over == "views":
         views = leaf(node.leaf)
         return merge_sources(

@@ -5,11 +5,11 @@ merged, above those the folds; then a member's own steps, the fusion of members,
 tree, with what is allowed in it, is in `parsing`; what nodes do is in `combine`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from hubmap_ml.fusion import FusionOptions, MergeRule, options_to_data
+from hubmap_ml.fusion import FusionOptions, MergeRule, ScoreMap, options_to_data
 from hubmap_ml.postprocess import Step, steps_to_data
 
 
@@ -19,7 +19,7 @@ class Network:
 
     Attributes:
         path: its checkpoint folder inside the predictor folder.
-        views: flips, by name; the instances' source is the view's index.
+        views: by name, see ``inference.views``; the instances' source is the view's index.
         scales: (longest, shortest) sides in pixels that the image is resized to, or one number for both; None
             is the checkpoint's own.
         score: candidates below are not proposed.
@@ -27,6 +27,7 @@ class Network:
             keeps all.
         max_per_image: candidates an image and view, at most; None keeps all.
         batch: views of an image that pass through the network at once; changes memory and time only.
+        in_network: views and scales are merged inside the network: there is one source.
         name: for people.
     """
 
@@ -37,14 +38,24 @@ class Network:
     dedupe_iou: float | None = 0.9
     max_per_image: int | None = 1000
     batch: int = 1
+    in_network: bool = False
     name: str = ""
 
     @property
     def sources(self) -> tuple[str, ...]:
         """What its instances' ``source`` counts through: each scale through each view."""
-        if self.scales is None:
-            return self.views
-        return tuple(f"{view}@{_side(scale)}" for scale in self.scales for view in self.views)
+        return names_of_views(self.views, self.scales, in_network=self.in_network)
+
+
+def names_of_views(
+    views: Sequence[str], scales: Sequence[int | tuple[int, int]] | None, *, in_network: bool = False
+) -> tuple[str, ...]:
+    """Return what the ``source`` of a network's instances counts through: each scale through each view."""
+    if in_network:
+        return ("in_network",)
+    if scales is None:
+        return tuple(views)
+    return tuple(f"{view}@{_side(scale)}" for scale in scales for view in views)
 
 
 @dataclass(frozen=True)
@@ -97,6 +108,21 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class Scores:
+    """A member's scores brought to a scale that it shares with others.
+
+    Attributes:
+        child: the member.
+        score_map: what its scores go through.
+        name: for people.
+    """
+
+    child: "Node"
+    score_map: ScoreMap
+    name: str = ""
+
+
+@dataclass(frozen=True)
 class Fusion:
     """Members fused into one set of instances.
 
@@ -117,14 +143,14 @@ class Fusion:
 
 
 Leaf = Network | Stored
-Node = Network | Stored | Merge | Steps | Fusion
+Node = Network | Stored | Merge | Steps | Scores | Fusion
 
 
 def children_of(node: Node) -> tuple[Node, ...]:
     """The nodes directly below, in order; none for a leaf."""
     if isinstance(node, Merge | Fusion):
         return node.children
-    return (node.child,) if isinstance(node, Steps) else ()
+    return (node.child,) if isinstance(node, Steps | Scores) else ()
 
 
 def nodes_of(node: Node) -> Iterator[Node]:
@@ -156,6 +182,7 @@ def node_to_data(node: Node) -> dict[str, Any]:
             "dedupe_iou": node.dedupe_iou,
             "max_per_image": node.max_per_image,
             **({} if node.batch == 1 else {"batch": node.batch}),
+            "in_network": node.in_network,
         }
     if isinstance(node, Stored):
         return {"kind": "stored", **name, "path": node.path}
@@ -166,6 +193,8 @@ def node_to_data(node: Node) -> dict[str, Any]:
             "steps": steps_to_data(node.steps),
             "child": node_to_data(node.child),
         }
+    if isinstance(node, Scores):
+        return {"kind": "scores", **name, **node.score_map.to_data(), "child": node_to_data(node.child)}
     children = [node_to_data(child) for child in node.children]
     if isinstance(node, Merge):
         rule = {"rule": node.rule, "iou_threshold": node.iou_threshold}

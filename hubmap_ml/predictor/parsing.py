@@ -12,10 +12,11 @@ from hubmap_ml.fusion import (
     MASK_RULES,
     MERGE_RULES,
     MergeRule,
+    map_from_data,
     options_from_data,
 )
 from hubmap_ml.postprocess import parse_steps
-from hubmap_ml.predictor.nodes import Fusion, Merge, Network, Node, Steps, Stored, children_of
+from hubmap_ml.predictor.nodes import Fusion, Merge, Network, Node, Scores, Steps, Stored, children_of
 from hubmap_ml.spec import InputError
 
 
@@ -138,6 +139,7 @@ def _read_network(fields: _Fields) -> Network:
         dedupe_iou=fields.optional_number("dedupe_iou", 0.9),
         max_per_image=None if cap is None else int(cap),
         batch=batch,
+        in_network=fields.yes("in_network", False),
         name=fields.end(),
     )
 
@@ -181,6 +183,16 @@ def _read_steps(fields: _Fields) -> Steps:
     steps = parse_steps(data, f"{fields.where}.steps")
     child = parse_node(fields.take("child"), f"{fields.where}.child")
     return Steps(child=child, steps=steps, name=fields.end())
+
+
+def _read_scores(fields: _Fields) -> Scores:
+    knots = {key: fields.items(key, (int, float)) for key in ("scores", "values")}
+    try:
+        score_map = map_from_data(knots)
+    except (InputError, TypeError) as error:
+        raise InputError(f"{fields.where}: {error}") from None
+    child = parse_node(fields.take("child"), f"{fields.where}.child")
+    return Scores(child=child, score_map=score_map, name=fields.end())
 
 
 def _read_fusion(fields: _Fields) -> Fusion:
@@ -240,5 +252,6 @@ _READERS: dict[str, Callable[[_Fields], Node]] = {
     "views": _read_views,
     "folds": _read_folds,
     "steps": _read_steps,
+    "scores": _read_scores,
     "fusion": _read_fusion,
 }

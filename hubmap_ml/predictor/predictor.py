@@ -142,6 +142,7 @@ class Predictor:
             dedupe_iou=leaf.dedupe_iou,
             max_per_image=leaf.max_per_image,
             batch=leaf.batch,
+            in_network=leaf.in_network,
         )
         rows, instances = [], []
         for row, found, stats in proposed:

@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import (
@@ -28,6 +28,7 @@ from hubmap_ml.spec.errors import InputError
 from hubmap_ml.spec.refit import ALL_DATA, with_recipes
 
 Metric = Literal["ap60", "coco_segm", "dice", "dsb_map"]
+View = Literal["none", "hflip", "vflip", "diagonal", "transpose", "rot90", "rot270", "transverse"]
 Criteria = dict[str, str | int | list[str | int]]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
@@ -152,15 +153,24 @@ class Finetune(Part):
 class Predict(Part):
     """How a member's networks look at an image, and what is kept as a candidate.
 
-    ``batch`` views of an image pass through the network at once: it changes memory and time only.
+    ``views: d4`` is all eight. ``merge`` says how views and scales become one: ``match_mean``, ``nms`` and ``wbf`` are
+    rules over what each of them found (see ``fusion.merging``), ``in_network`` lets all of them judge the same regions
+    (mmdet's ``aug_test``). ``batch`` views of an image pass through the network at once: it changes memory and time
+    only.
     """
 
-    views: tuple[Literal["none", "hflip", "vflip"], ...] = Field(default=("none",), min_length=1)
+    views: tuple[View, ...] = Field(default=("none",), min_length=1)
     scales: tuple[int, ...] | None = None
+    merge: Literal["match_mean", "nms", "wbf", "in_network"] = "match_mean"
     score: float = Field(default=0.001, ge=0, lt=1)
     dedupe_iou: float = Field(default=0.9, gt=0, le=1)
     max_per_image: int = Field(default=1000, ge=1)
     batch: int = Field(default=1, ge=1)
+
+    @field_validator("views", mode="before")
+    @classmethod
+    def _all_eight(cls, views: Any) -> Any:
+        return get_args(View) if views == "d4" else views
 
     @field_validator("views")
     @classmethod
@@ -246,7 +256,8 @@ class Ensemble(Part):
 
     ``conf_type`` is an option of ``wbf``. ``by`` says whether clusters are made by the overlap of boxes or of masks;
     ``masks`` how a cluster's masks become one, ``vote_share`` is the share of the members that must hold a pixel for
-    ``masks: votes``, ``clip`` cuts the mask at the fused box. ``weights`` names members; those that it does not name
+    ``masks: votes``, ``clip`` cuts the mask at the fused box. ``scores`` brings members to one scale
+    first: by rank, or calibrated on out-of-fold truths. ``weights`` names members; those that it does not name
     weigh 1.
 
     ``select`` says which members: ``forward`` selects with replacement in ``rounds`` picks (``bags`` random halves of
@@ -275,6 +286,7 @@ class Ensemble(Part):
     masks: Literal["mean", "votes", "best", "union", "intersection"] = "mean"
     vote_share: float = Field(default=0.5, gt=0, le=1)
     clip: bool = False
+    scores: Literal["raw", "rank", "calibrated"] = "raw"
     weights: dict[str, Annotated[float, Field(gt=0, lt=float("inf"))]] | Literal["optuna"] | None = None
     trials: int = Field(default=30, ge=1)
 

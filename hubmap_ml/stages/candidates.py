@@ -5,14 +5,26 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmap_ml.fusion import merge_sources
+from hubmap_ml.fusion import MERGE_RULES, merge_sources
 from hubmap_ml.instances import PredictionSet, read_predictions
+from hubmap_ml.spec import InputError
 from hubmap_ml.tracking import FoundRun
+
+MERGE = "merge_views"
+"""The property of candidates that names the rule for their views."""
 
 
 def merge_views(candidates: PredictionSet, iou_threshold: float) -> PredictionSet:
-    """Merge the views of one network by the rule that keeps the score scale; a single view stays as it is."""
-    return merge_sources(candidates, n_sources=max(1, len(candidates.sources)), iou_threshold=iou_threshold)
+    """Merge the views of one network by the rule that their properties name; a single view stays as it is."""
+    rule = candidates.properties.get(MERGE, "match_mean")
+    if rule not in MERGE_RULES:
+        raise InputError(f"these candidates ask for their views to be merged by {rule!r}; predict them again")
+    return merge_sources(
+        candidates,
+        n_sources=max(1, len(candidates.sources)),
+        iou_threshold=iou_threshold,
+        rule=rule,
+    )
 
 
 def out_of_fold(runs: Sequence[FoundRun], iou_threshold: float) -> tuple[PredictionSet, NDArray[np.int16]]:

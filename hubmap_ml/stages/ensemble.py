@@ -103,6 +103,7 @@ def work(session: Session) -> Outcome:
             names=names,
             options=options_from_data(how),
             choosing=_choosing(how, members, tuning["seed"]),
+            score_scale=how["scores"],
             base_steps=parse_steps(values["postprocess"]),
             space=tuning["space"],
             metric=values["metric"],
@@ -271,9 +272,13 @@ def _register(
     leaves: dict[str, Path] = {}
     places: dict[str, Reference] = {}
     children = []
-    for item in members:
+    maps = (
+        [result.score_maps[k] for k in result.recipe.chosen] if result.score_maps else [None] * len(members)
+    )
+    for item, score_map in zip(members, maps, strict=True):
         tree, folders = member_tree(item, wanted.values["merge_iou"])
-        children.append(tree)
+        scaled = tree if score_map is None else {"kind": "scores", **score_map.to_data(), "child": tree}
+        children.append(scaled)
         leaves |= folders
         places |= {leaf: Reference(item.version.uri, leaf) for leaf in folders}
     fusion = {

@@ -16,9 +16,10 @@ from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
 from hubmap_ml.metrics import evaluate, score_interval
 from hubmap_ml.postprocess import apply_steps, parse_steps
+from hubmap_ml.predictor import names_of_views
 from hubmap_ml.spec import LEAK_TAG
 from hubmap_ml.stages import inputs, upstream
-from hubmap_ml.stages.candidates import merge_views
+from hubmap_ml.stages.candidates import MERGE, merge_views
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.fitting import log_images
 from hubmap_ml.stages.leaks import in_words, report_leaks
@@ -132,12 +133,11 @@ def _write(
 
     started = time.monotonic()
     done = dropped = capped = kept = 0
+    in_network = how["merge"] == "in_network"
     properties = {"run": at.run.run_id, "member": member, "views": ",".join(how["views"])}
-    sources = (
-        [f"{view}@{scale}" for scale in how["scales"] for view in how["views"]]
-        if how["scales"]
-        else list(how["views"])
-    )
+    if not in_network:
+        properties[MERGE] = how["merge"]
+    sources = names_of_views(how["views"], how["scales"] or None, in_network=in_network)
     with (
         PredictionWriter(folder, data.annotations.categories, sources, properties) as writer,
         progress_bar(f"{name} images") as progress,
@@ -151,6 +151,7 @@ def _write(
             dedupe_iou=how["dedupe_iou"],
             max_per_image=how["max_per_image"],
             batch=at.session.experiment.members[member].predict.batch,
+            in_network=in_network,
         ):
             writer.add(image, instances)
             done += 1

@@ -232,8 +232,10 @@ def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequenc
             "dedupe_iou": how.dedupe_iou,
             "max_per_image": how.max_per_image,
             "batch": how.batch,
+            "in_network": how.merge == "in_network",
         }
-        folds.append({"kind": "views", **merge, "children": [network]})
+        rule = "match_mean" if how.merge == "in_network" else how.merge
+        folds.append({"kind": "views", **merge, "rule": rule, "children": [network]})
     return {
         "kind": "steps",
         "name": member,

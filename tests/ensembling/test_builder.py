@@ -350,3 +350,22 @@ def test_a_metric_that_counts_false_positives_is_looked_at_with_other_score_thre
     assert tables["ap60"].shape == (1, 3)
     assert tables["dsb_map"].shape == (6, 3)
     assert tables["dsb_map"].mean(axis=1).max() > tables["dsb_map"][0].mean()
+
+
+def test_scores_are_calibrated_on_the_other_folds_and_make_loud_members_equal():
+    table = images(6)
+    truth = truths(2, table=table)
+    candidates = [predictions([7, k], table=table, objects_seed=2, count=40) for k in range(2)]
+    quiet = candidates[1].replace(scores=candidates[1].scores ** np.float32(3))
+    members = [MemberSteps(STEPS[1:], {0: STEPS[1:], 1: STEPS[1:]})] * 2
+    options = {"members": members, "base_steps": STEPS, "space": SPACE, "trials": 3, "score_scale": "rank"}
+    even, uneven = (
+        ensemble_study(truth, [candidates[0], other], **options) for other in (candidates[1], quiet)
+    )
+    assert len(even.score_maps) == 2
+    assert np.allclose(even.fused.scores, uneven.fused.scores, atol=0.02)
+    raw = ensemble_study(truth, candidates, **{**options, "score_scale": "raw"})
+    assert raw.score_maps == ()
+    calibrated = ensemble_study(truth, candidates, **{**options, "score_scale": "calibrated"})
+    assert np.isfinite(calibrated.study.cross_fitted)
+    assert calibrated.check.difference < 1e-6

@@ -51,7 +51,7 @@ def inside(box):
 @settings(max_examples=60, deadline=None)
 def test_counting_rules_are_those_of_full_size_masks(seed, bits, rule, share, clip, method):
     members = members_of(seed, bits)
-    how = MaskFusion(rule, share=share, clip=clip)
+    how = MaskFusion(rule, vote_share=share, clip=clip)
     fused = fuse(members, FusionOptions(method=method, iou_threshold=0.4, masks=how))
     assert fused.masks.all_bits
     for k in range(len(fused)):
@@ -66,7 +66,9 @@ def test_counting_rules_are_those_of_full_size_masks(seed, bits, rule, share, cl
 
 def test_voted_masks_have_the_words_that_the_same_pixels_have_anywhere():
     members = members_of(3, 0.0)
-    fused = fuse(members, FusionOptions(iou_threshold=0.4, masks=MaskFusion("votes", share=0.4, clip=True)))
+    fused = fuse(
+        members, FusionOptions(iou_threshold=0.4, masks=MaskFusion("votes", vote_share=0.4, clip=True))
+    )
     bits = fused.masks.bits
     again = BitMasks.from_dense([bits.to_dense(k, HEIGHT, WIDTH) for k in range(len(bits))])
     assert np.array_equal(bits.words, again.words)
@@ -116,13 +118,13 @@ def test_the_rule_of_the_reference_is_a_union_below_ten_members():
                 images(1, height=HEIGHT, width=WIDTH), CATEGORIES, [at.replace(masks=masks)]
             )
         )
-    how = MaskFusion("votes", share=0.2, clip=True)
+    how = MaskFusion("votes", vote_share=0.2, clip=True)
     for n, first_row in ((9, 10), (10, 10)):
         fused = fuse(members[:n], FusionOptions(masks=how))
         rows = np.flatnonzero(fused.masks.bits.to_dense(0, HEIGHT, WIDTH).any(axis=1))
         assert rows[0] == first_row
         assert rows[-1] == 39
-    uncut = [fuse(members[:n], FusionOptions(masks=MaskFusion("votes", share=0.2))) for n in (9, 10)]
+    uncut = [fuse(members[:n], FusionOptions(masks=MaskFusion("votes", vote_share=0.2))) for n in (9, 10)]
     tops = [np.flatnonzero(one.masks.bits.to_dense(0, HEIGHT, WIDTH).any(axis=1))[0] for one in uncut]
     assert tops == [5, 6]  # one of nine is enough, of ten it takes two
 
@@ -145,8 +147,8 @@ def test_empty_and_missing_masks():
     ("broken", "words"),
     [
         ({"rule": "median"}, "unknown mask rule 'median'"),
-        ({"share": 0.0}, "greater than 0"),
-        ({"share": 1.5}, "at most 1"),
+        ({"vote_share": 0.0}, "greater than 0"),
+        ({"vote_share": 1.5}, "at most 1"),
     ],
 )
 def test_bad_rules_are_refused(broken, words):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubmap_ml.fusion import box_iou_matrix, merge_sources
+from hubmap_ml.fusion import FusionOptions, MaskFusion, box_iou_matrix, fuse, merge_sources
 from hubmap_ml.instances import Instances, Masks, PredictionSet, SoftMasks
 from hubmap_ml.spec import InputError
 from tests.random_scenes import CATEGORIES, images, predictions, same_masks
@@ -199,3 +199,31 @@ def test_bad_requests_say_what_is_wrong():
         merge_sources(given, n_sources=2)
     with pytest.raises(InputError, match="between 0 and 1"):
         merge_sources(given, n_sources=3, iou_threshold=1.5)
+
+
+@pytest.mark.parametrize("rule", ["nms", "wbf"])
+def test_the_other_rules_are_fusions_of_the_sources_as_equal_members(rule):
+    found = predictions(5, n_sources=3, count=30)
+    merged = merge_sources(found, n_sources=3, iou_threshold=0.5, rule=rule)
+    rows = [np.flatnonzero(found.source == k) for k in range(3)]
+    how = FusionOptions(
+        method=rule, iou_threshold=0.5, skip_score=0.0, masks=MaskFusion("best" if rule == "nms" else "mean")
+    )
+    expected = fuse([found.take(own) for own in rows], how)
+    assert np.array_equal(merged.boxes, expected.boxes)
+    assert np.array_equal(merged.scores, expected.scores)
+    assert same_masks(merged.masks, expected.masks)
+    owner = np.repeat(np.arange(len(merged)), np.diff(merged.cluster_offsets))
+    assert sorted(merged.member_rows.tolist()) == list(range(len(found)))
+    assert np.array_equal(found.labels[merged.member_rows], merged.labels[owner])
+    assert np.array_equal(found.image_rows()[merged.member_rows], merged.image_rows()[owner])
+
+
+def test_suppression_of_views_keeps_the_full_score_of_what_one_view_sees():
+    found = predictions(5, n_sources=3, count=30)
+    by_nms = merge_sources(found, n_sources=3, iou_threshold=0.5, rule="nms")
+    by_mean = merge_sources(found, n_sources=3, iou_threshold=0.5)
+    for row in range(len(found.images)):
+        best = found.image(row).scores.max()
+        assert by_nms.image(row).scores.max() == best
+        assert by_mean.image(row).scores.max() < best

@@ -11,7 +11,8 @@ from mmcv.ops import batched_nms
 from numpy.typing import NDArray
 
 from hubmap_ml.data import ArrayImage
-from hubmap_ml.inference import CandidateStats, Network, predict_candidates
+from hubmap_ml.inference import VIEWS, CandidateStats, Network, predict_candidates
+from hubmap_ml.inference.views import boxes_in_view, crops_in_view
 from hubmap_ml.instances import Category, Images, Instances
 from hubmap_ml.models import TestPipeline, build_detector
 from hubmap_ml.spec import InputError
@@ -227,3 +228,82 @@ def test_an_image_of_another_size_than_its_row_is_refused(tmp_path: Path) -> Non
     stream = predict_candidates(network(mask_rcnn(), 0), [(row(64, 60), ArrayImage(picture(64, 64)))])
     with pytest.raises(InputError, match="64 x 64 pixels and its row says 60 x 64"):
         next(stream)
+
+
+@pytest.mark.parametrize("name", ["mask_rcnn", "cascade", "htc", "htc_semantic"])
+def test_views_merged_in_the_network_are_mmdets_aug_test(name: str) -> None:
+    """The member's own test settings on the merged candidates give mmdet's boxes, scores and masks."""
+    net = network(MEMBERS[name](), 2, n_categories=2)
+    image = picture(64, 64, 5)
+    pipeline = TestPipeline(net.config["test_pipeline"])
+    tensor, meta = pipeline(image)
+    tensors, metas = [], []
+    for direction, dims in (("", ()), ("horizontal", (2,)), ("vertical", (1,)), ("diagonal", (1, 2))):
+        tensors.append(torch.from_numpy(np.flip(tensor, dims).copy())[None])
+        metas.append([{**meta, "flip": bool(direction), "flip_direction": direction or None}])
+    with torch.no_grad():
+        [(expected_boxes, expected_masks)] = net.model.aug_test(tensors, metas, rescale=True)
+    assert sum(map(len, expected_boxes)) > 5
+
+    views = ("none", "hflip", "vflip", "diagonal")
+    options = {"score": 0.0, "dedupe_iou": None, "max_per_image": None, "in_network": True}
+    found, _ = candidates(net, image, views=views, **options)
+    assert set(found.source.tolist()) == {0}
+    settings = net.config["model"]["test_cfg"]["rcnn"]
+    above = found.take(found.scores > settings["score_thr"])
+    _, keep = batched_nms(
+        torch.from_numpy(above.boxes), torch.from_numpy(above.scores), torch.from_numpy(above.labels).long(),
+        dict(settings["nms"]),
+    )  # fmt: skip
+    kept = above.take(keep.numpy()[: settings["max_per_img"]])
+    assert kept.masks is not None
+    bits = kept.masks.binarize(settings["mask_thr_binary"], 64, 64)
+    for label in range(2):
+        rows = np.flatnonzero(kept.labels == label)
+        ours, theirs = np.column_stack([kept.boxes[rows], kept.scores[rows]]), expected_boxes[label]
+        assert len(ours) == len(theirs)
+        np.testing.assert_allclose(ours[:, 4], theirs[:, 4], atol=1e-5)
+        np.testing.assert_allclose(ours[:, :4], theirs[:, :4], atol=1e-3)
+        for place, i in enumerate(rows):
+            near = np.abs(kept.masks.soft.paste(int(i), 64, 64) - settings["mask_thr_binary"]) < 2 / 255
+            different = bits.to_dense(int(i), 64, 64) != expected_masks[label][place]
+            assert not (different & ~near).any()
+
+
+def test_one_view_merged_in_the_network_is_that_view() -> None:
+    net = network(htc(), 4)
+    image = picture(45, 61)
+    for view in ("none", "rot90"):
+        options = {"views": (view,), "score": 0.01, "dedupe_iou": None, "max_per_image": None}
+        plain, merged = (candidates(net, image, in_network=way, **options)[0] for way in (False, True))
+        np.testing.assert_allclose(np.sort(plain.scores), np.sort(merged.scores), atol=1e-5)
+
+
+def test_turned_views_and_scales_of_a_longish_image_merge_in_the_network() -> None:
+    net = network(mask_rcnn(), 4)
+    found, stats = candidates(net, picture(45, 61), views=tuple(VIEWS), scales=[64, 96], in_network=True)
+    assert stats.n_kept == len(found) > 0
+    assert found.boxes[:, [0, 2]].max() <= 61
+    assert found.boxes[:, [1, 3]].max() <= 45
+    nothing = mask_rcnn()
+    nothing["model"]["test_cfg"]["rpn"] = {**nothing["model"]["test_cfg"]["rpn"], "min_bbox_size": 10_000}
+    assert len(candidates(network(nothing, 0), picture(64, 64), in_network=True)[0]) == 0
+
+
+def test_a_turned_image_seen_through_the_turn_gives_the_same_candidates() -> None:
+    net = network(mask_rcnn(), 3)
+    image = picture(45, 61)
+    straight = everything(net, image)
+    # The turned picture's view undoes the turn, so the network sees the same pixels.
+    for turned, view, opposite in (
+        (np.rot90(image, 3), "rot90", "rot270"),
+        (np.rot90(image), "rot270", "rot90"),
+    ):
+        back = everything(net, np.ascontiguousarray(turned), views=(view,))
+        np.testing.assert_array_equal(straight.scores, back.scores)
+        expected = boxes_in_view(straight.boxes, opposite, height=45, width=61)
+        np.testing.assert_allclose(back.boxes, expected, atol=1e-4)
+        assert straight.masks is not None
+        assert back.masks is not None
+        crop = crops_in_view(straight.masks.soft.crop(0)[None], opposite)[0]
+        np.testing.assert_array_equal(back.masks.soft.crop(0), crop)

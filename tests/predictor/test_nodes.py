@@ -7,8 +7,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubmap_ml.fusion import FusionOptions, MaskFusion, fuse_weighted
-from hubmap_ml.predictor import Fusion, Merge, Network, Steps, Stored, leaves_of, node_to_data, parse_node
+from hubmap_ml.fusion import FusionOptions, MaskFusion, ScoreMap, fuse_weighted
+from hubmap_ml.predictor import (
+    Fusion,
+    Merge,
+    Network,
+    Scores,
+    Steps,
+    Stored,
+    leaves_of,
+    node_to_data,
+    parse_node,
+)
 from hubmap_ml.predictor.combine import combine
 from hubmap_ml.spec import InputError
 from tests.random_scenes import predictions
@@ -77,7 +87,7 @@ options = st.builds(
     iou_threshold=thresholds,
     by=st.sampled_from(["box", "mask"]),
     masks=st.builds(
-        MaskFusion, rule=st.sampled_from(["mean", "votes"]), share=thresholds, clip=st.booleans()
+        MaskFusion, rule=st.sampled_from(["mean", "votes"]), vote_share=thresholds, clip=st.booleans()
     ),
 )
 trees = st.recursive(
@@ -91,6 +101,7 @@ trees = st.recursive(
         ),
         st.builds(Fusion, children=st.lists(children, min_size=1, max_size=3).map(tuple), options=options),
         st.builds(Steps, child=children, steps=st.just(())),
+        st.builds(Scores, child=children, score_map=st.just(ScoreMap((0.1, 0.5), (0.0, 1.0)))),
     ),
     max_leaves=6,
 )
@@ -135,6 +146,10 @@ VIEWS = {"kind": "network", "path": "n", "views": ["none", "hflip"]}
         (
             {"kind": "fusion", "iou_threshold": 0.5, "method": "nms", "conf_type": "max", "children": [LEAF]},
             r"tree \(fusion\): conf_type 'max' is an option of wbf",
+        ),
+        (
+            {"kind": "scores", "scores": [0.5, 0.1], "values": [0.0, 1.0], "child": LEAF},
+            r"tree \(scores\): a map of scores",
         ),
         ({"kind": "steps", "steps": [{"erode": 1}], "child": LEAF}, "erode"),
         ({"kind": "steps", "steps": [], "child": {"kind": "fusion"}}, r"tree \(steps\).child \(fusion\)"),

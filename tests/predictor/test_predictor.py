@@ -22,7 +22,14 @@ from hubmap_ml.instances import (
     write_predictions,
 )
 from hubmap_ml.postprocess import apply_steps, parse_steps
-from hubmap_ml.predictor import name_images, open_predictor, read_manifest, write_predictor
+from hubmap_ml.predictor import (
+    combine,
+    name_images,
+    open_predictor,
+    parse_node,
+    read_manifest,
+    write_predictor,
+)
 from hubmap_ml.spec import InputError
 from tests.random_scenes import CATEGORIES, images, predictions
 
@@ -117,6 +124,20 @@ def test_the_tree_does_what_its_parts_do_whatever_the_chunk(folder: Path, chunk:
     assert len(expected) > 20
     assert_same(found, expected)
     assert found.categories == CATEGORIES
+
+
+def test_equal_folds_predict_what_one_of_them_does() -> None:
+    """However often the same fold model is counted, its boxes, scores and masks stay what they are."""
+    found = predictions(3, table=TABLE, objects_seed=9).replace(sources=())
+    for count in (2, 5):
+        children = [{"kind": "stored", "path": f"f{k}"} for k in range(count)]
+        tree = {
+            "kind": "steps",
+            "steps": FINAL_STEPS,
+            "child": {"kind": "folds", "iou_threshold": 0.6, "children": children},
+        }
+        alone = {**tree, "child": {"kind": "stored", "path": "f0"}}
+        assert_same(*(combine(parse_node(one), lambda leaf: found) for one in (tree, alone)))
 
 
 def test_images_come_back_in_the_order_they_were_given(folder: Path) -> None:

@@ -5,6 +5,7 @@ import pytest
 import yaml
 
 from hubmap_ml.spec import InputError, load_experiment
+from hubmap_ml.spec.experiment import Ensemble, Predict
 
 GOOD: dict[str, Any] = {
     "name": "vessels",
@@ -66,7 +67,8 @@ def test_raw_by_parameter_takes_the_place_of_generated_tissue(tmp_path: Path) ->
         ("members.b.finetune.folds", [], "name each fold once"),
         ("task", "semantic", "task"),
         ("members.b.pretrain.pool", "nowhere", "pool 'nowhere' is none of"),
-        ("members.a.predict.views", ["none", "rot90"], "members.a.predict.views"),
+        ("members.a.predict.views", ["none", "rot45"], "members.a.predict.views"),
+        ("ensemble.weights", {"nobody": 2.0}, "'nobody', which is no member"),
         ("tune.space.score", [0.6, 0.1], "runs backwards"),
         ("tune.space.nms_iou", [0.3, 0.95], "dedupe_iou"),
         ("data.raw", {"a": 1}, "data.raw"),
@@ -149,3 +151,23 @@ def test_a_checkpoint_that_is_gone_on_with_must_be_kept(
         load_experiment(write(tmp_path, changed("keep", {"checkpoints": ["last", "last"]})))
     with pytest.raises(InputError, match=r"unknown key 'keep\.predictions'; allowed here: checkpoints"):
         load_experiment(write(tmp_path, changed("keep", {"predictions": True})))
+
+
+def test_all_eight_views_have_a_name_of_their_own() -> None:
+    predict = {"views": "d4", "merge": "in_network"}
+    made = Predict.model_validate(predict)
+    assert len(made.views) == len(set(made.views)) == 8
+    assert Predict.model_validate(made.model_dump()) == made
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "words"),
+    [
+        ({"method": "nms", "conf_type": "max"}, "option of wbf"),
+        ({"vote_share": 0.2}, "option of masks: votes"),
+        ({"weights": {"a": 0.0}}, "greater than 0"),
+    ],
+)
+def test_options_of_a_fusion_that_do_not_fit_are_refused(ensemble: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Ensemble.model_validate(ensemble)
