@@ -118,7 +118,8 @@ def work(session: Session) -> Outcome:
             if result.held_out
         }
         worth = contributions(values["metric"], truth, result, alone, seed=tuning["seed"])
-        _keep(at, result, truth, names, alone, worth, costs(members))
+        best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
+        _keep(at, result, truth, names, alone, worth, costs(members), best.member)
         chosen = [members[k] for k in result.recipe.chosen]
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
@@ -137,7 +138,6 @@ def work(session: Session) -> Outcome:
             )
             version = _register(at, wanted, chosen, result, prepared, {**leaks, **tags})
         leading = champions.settle(session, at.run.client, standing)
-        best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         said = (
             f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
@@ -242,6 +242,7 @@ def _keep(
     alone: Mapping[str, PredictionSet],
     worth: Worth | None,
     cost: Sequence[float],
+    best: str,
 ) -> None:
     """Keep findings, figures and both sets of predictions: refitted on all folds, and cross-fitted."""
     pairs = diversity(truth, alone) if worth is not None else ()
@@ -256,7 +257,7 @@ def _keep(
         if final is not None:
             write_predictions(at.recorder.folder / name, final)
             at.recorder.artifact(at.recorder.folder / name)
-    at.recorder.metrics(ensemble_record.metrics_of(result, names, worth), step=0)
+    at.recorder.metrics(ensemble_record.metrics_of(result, names, worth, best), step=0)
 
 
 def _register(

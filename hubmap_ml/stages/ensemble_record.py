@@ -63,8 +63,10 @@ def ensemble_to_data(
     return numbers
 
 
-def metrics_of(study: EnsembleStudy, names: Sequence[str], worth: Worth | None) -> dict[str, float]:
-    """Return the figures by name, the finite ones."""
+def metrics_of(
+    study: EnsembleStudy, names: Sequence[str], worth: Worth | None, best: str
+) -> dict[str, float]:
+    """Return the figures by name, the finite ones; ``best`` names the member that gains are told over."""
     found = {
         "score/base": study.study.base_value,
         "score/tuned": study.study.value,
@@ -78,10 +80,12 @@ def metrics_of(study: EnsembleStudy, names: Sequence[str], worth: Worth | None) 
             found |= {"score/cross_fitted_low": interval.low, "score/cross_fitted_high": interval.high}
         for one in worth.contributions:
             found[f"alone/{one.name}"] = one.score
-            found |= {
-                f"above/{one.name}": one.above.value,
-                **one.above.on_these.to_metrics(f"above/{one.name}"),
-            }
+            found[f"above/{one.name}"] = one.above.value
+            if one.name == best:
+                found |= {
+                    "gain/cross_fitted": one.above.value,
+                    **one.above.on_these.to_metrics("gain/cross_fitted"),
+                }
             if one.added is not None:
                 found[f"added/{one.name}"] = one.added.value
     return {name: value for name, value in found.items() if math.isfinite(value)}
