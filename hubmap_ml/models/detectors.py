@@ -12,6 +12,7 @@ from hubmap_ml.models.architectures.normalisation import synchronised
 from hubmap_ml.models.architectures.two_pyramids import COMPOSITES
 from hubmap_ml.models.architectures.two_pyramids import NECK as TWO_PYRAMID_NECK
 from hubmap_ml.models.compatibility import hush_loggers
+from hubmap_ml.models.stems import set_stem_stride, take_stem_stride
 from hubmap_ml.spec import InputError
 
 hush_loggers()
@@ -27,7 +28,8 @@ def build_detector(config: Mapping[str, Any], n_categories: int) -> nn.Module:
 
     Args:
         config: a member's configuration (plain data). With the neck of a composite backbone (CBFPN) a detector's name
-            stands for the one that learns from both pyramids; `SyncBN` is `BN` where one process trains.
+            stands for the one that learns from both pyramids; `SyncBN` is `BN` where one process trains;
+            ``backbone.stem_stride`` is that of `hubmap_ml.models.stems`.
         n_categories: classes of the data, at least 1.
 
     Raises:
@@ -39,12 +41,15 @@ def build_detector(config: Mapping[str, Any], n_categories: int) -> nn.Module:
     set_class_counts(model, n_categories)
     if _has_two_pyramids(model):
         model["type"] = COMPOSITES.get(model["type"], model["type"])
+    stem_stride = take_stem_stride(model)
     if not synchronised():
         model = _single_process(model)
     try:
-        return build_registered(ConfigDict(model))
+        detector: nn.Module = build_registered(ConfigDict(model))
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError) as error:
         raise InputError(f"the member's model cannot be built: {type(error).__name__}: {error}") from error
+    set_stem_stride(detector.backbone, stem_stride)
+    return detector
 
 
 def set_class_counts(model: dict[str, Any], n_categories: int) -> None:

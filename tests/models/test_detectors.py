@@ -10,6 +10,7 @@ from hubmap_ml.models import build_detector
 from hubmap_ml.models.detectors import without_pretrained
 from hubmap_ml.spec import InputError
 from tests.detectors import CHANNELS, cascade, htc, mask_rcnn
+from tests.models.batches import batch
 
 
 @pytest.mark.parametrize("build", [mask_rcnn, cascade, htc])
@@ -70,3 +71,100 @@ def test_a_built_network_trains_a_step() -> None:
     model = build_detector(htc(), 1)
     assert sum(parameter.numel() for parameter in model.parameters()) < 300_000
     assert model.backbone.conv1.out_channels == CHANNELS
+
+
+def mask_scoring() -> dict[str, Any]:
+    """Mask Scoring R-CNN: a head that predicts how good a mask is."""
+    config = mask_rcnn()
+    model = config["model"]
+    model["type"] = "MaskScoringRCNN"
+    model["roi_head"] |= {
+        "type": "MaskScoringRoIHead",
+        "mask_iou_head": {
+            "type": "MaskIoUHead",
+            "num_convs": 4,
+            "num_fcs": 2,
+            "roi_feat_size": 14,
+            "in_channels": CHANNELS,
+            "conv_out_channels": CHANNELS,
+            "fc_out_channels": 16,
+        },
+    }
+    model["train_cfg"]["rcnn"]["mask_thr_binary"] = 0.5
+    return config
+
+
+def point_rend() -> dict[str, Any]:
+    """PointRend: a coarse mask, refined at its uncertain points."""
+    config = mask_rcnn()
+    model = config["model"]
+    model["type"] = "PointRend"
+    model["roi_head"] |= {
+        "type": "PointRendRoIHead",
+        "mask_roi_extractor": {
+            "type": "GenericRoIExtractor",
+            "aggregation": "concat",
+            "roi_layer": {"type": "SimpleRoIAlign", "output_size": 14},
+            "out_channels": CHANNELS,
+            "featmap_strides": [4],
+        },
+        "mask_head": {
+            "type": "CoarseMaskHead",
+            "num_fcs": 2,
+            "in_channels": CHANNELS,
+            "conv_out_channels": CHANNELS,
+            "fc_out_channels": 32,
+            "loss_mask": {"type": "CrossEntropyLoss", "use_mask": True, "loss_weight": 1.0},
+        },
+        "point_head": {
+            "type": "MaskPointHead",
+            "num_fcs": 3,
+            "in_channels": CHANNELS,
+            "fc_channels": CHANNELS,
+            "coarse_pred_each_layer": True,
+            "loss_point": {"type": "CrossEntropyLoss", "use_mask": True, "loss_weight": 1.0},
+        },
+    }
+    model["train_cfg"]["rcnn"] |= {
+        "mask_size": 7,
+        "num_points": 14 * 14,
+        "oversample_ratio": 3,
+        "importance_sample_ratio": 0.75,
+    }
+    model["test_cfg"]["rcnn"] |= {
+        "subdivision_steps": 5,
+        "subdivision_num_points": 28 * 28,
+        "scale_factor": 2,
+    }
+    return config
+
+
+@pytest.mark.parametrize("build", [mask_scoring, point_rend])
+def test_further_mask_heads_count_the_datas_classes_and_learn(build: Any) -> None:
+    model = build_detector(build(), 2).train()
+    extra = model.roi_head.mask_iou_head if build is mask_scoring else model.roi_head.point_head
+    assert extra.num_classes == model.roi_head.mask_head.num_classes == 2
+    torch.manual_seed(0)
+    losses = model.forward_train(**batch())
+    assert ("loss_mask_iou" if build is mask_scoring else "loss_point") in losses
+    model._parse_losses(losses)[0].backward()
+    assert all(torch.isfinite(one.grad).all() for one in extra.parameters() if one.grad is not None)
+
+
+BACKBONES: list[tuple[dict[str, Any], tuple[int, ...]]] = [
+    ({"type": "ResNeXt", "depth": 50, "groups": 2, "base_width": 2, "base_channels": 8}, (32, 64, 128, 256)),
+    (
+        {"type": "SwinTransformer", "embed_dims": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
+        (8, 16, 32, 64),
+    ),
+    ({"type": "TimmEfficientNet", "arch": "b0"}, (24, 40, 112, 320)),
+]
+
+
+@pytest.mark.parametrize(("backbone", "channels"), BACKBONES)
+def test_further_backbones_fit_a_detector(backbone: dict[str, Any], channels: tuple[int, ...]) -> None:
+    config = mask_rcnn()
+    config["model"]["backbone"] = dict(backbone)
+    config["model"]["neck"]["in_channels"] = list(channels)
+    losses = build_detector(config, 1).train().forward_train(**batch())
+    assert {"loss_rpn_cls", "loss_cls", "loss_mask"} <= losses.keys()

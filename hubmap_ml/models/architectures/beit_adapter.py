@@ -202,35 +202,30 @@ class BEiTAdapter(BaseModule):
 def _each(value: Any, depth: int, name: str) -> list[Any]:
     values = list(value) if isinstance(value, Sequence) else [value] * depth
     if len(values) != depth:
-        raise InputError(
-            f"BEiTAdapter: {name} has {len(values)} entries for {depth} blocks: name one for each"
-        )
+        raise InputError(f"{name} has {len(values)} entries for {depth} blocks: name one for each")
     return values
 
 
 def _check(patch_size, in_chans, shared, pretrained, version, interactions, depth) -> None:
     if patch_size != PATCH or in_chans != 3:
         raise InputError(
-            f"BEiTAdapter: patch_size {patch_size} and in_chans {in_chans}: the pyramid fits patch_size 16 and "
+            f"patch_size {patch_size} and in_chans {in_chans}: the pyramid fits patch_size 16 and "
             "in_chans 3 only"
         )
     if shared:
         raise InputError(
-            "BEiTAdapter: use_shared_rel_pos_bias is not possible: each block has a table of its own (a shared "
+            "use_shared_rel_pos_bias is not possible: each block has a table of its own (a shared "
             "one in a checkpoint is copied to all blocks)"
         )
     if pretrained:
-        raise InputError(
-            f"BEiTAdapter: pretrained={pretrained!r}: the weights to start from are named in experiment.yaml"
-        )
+        raise InputError(f"pretrained={pretrained!r}: the weights to start from are named in experiment.yaml")
     if version not in ("new", "old") or (version == "old" and len(interactions) != 4):
         raise InputError(
-            f"BEiTAdapter: version {version!r} with {len(interactions)} interactions; there are 'new', and "
-            "'old' with four"
+            f"version {version!r} with {len(interactions)} interactions; there are 'new', and 'old' with four"
         )
     blocks = [block for first, last in interactions for block in range(first, last + 1)]
     if blocks != list(range(depth)):
         raise InputError(
-            f"BEiTAdapter: interaction_indexes {[list(pair) for pair in interactions]} do not pass through blocks 0 to "
+            f"interaction_indexes {[list(pair) for pair in interactions]} do not pass through blocks 0 to "
             f"{depth - 1} once each, in order"
         )

@@ -46,12 +46,12 @@ class CBSwinTransformer(BaseModule):
         super().__init__(init_cfg)
         if cb_del_stages != 1 or tuple(out_indices) != tuple(range(len(depths))):
             raise InputError(
-                f"CBSwinTransformer: cb_del_stages {cb_del_stages} and out_indices {list(out_indices)}: the two "
+                f"cb_del_stages {cb_del_stages} and out_indices {list(out_indices)}: the two "
                 "transformers can be joined only with cb_del_stages 1 and all stages as outputs"
             )
         if pretrained:
             raise InputError(
-                f"CBSwinTransformer: pretrained={pretrained!r}: the weights to start from are named in experiment.yaml"
+                f"pretrained={pretrained!r}: the weights to start from are named in experiment.yaml"
             )
         made_of = SwinShape(embed_dim, tuple(depths), tuple(num_heads), **shape)
         self.cb_zero_init, self.frozen_stages = cb_zero_init, frozen_stages
