@@ -17,6 +17,7 @@ from hubmap_ml.spec import LEAK_TAG, LeakLevel, digest_of
 GATE_TAG = "hubmap.gate"
 HEADLINE_TAG = "hubmap.headline"
 LINE_TAG = "hubmap.line"
+PROXY_TAG = "hubmap.score_by_proxy_of"
 PASSED = "passed"
 
 
@@ -28,7 +29,7 @@ class FoldRecord:
         fold: its number.
         run_id: the run that trained it.
         weights_digest: digest of its weights.
-        score: its out-of-fold score in the experiment's metric.
+        score: its out-of-fold score in the experiment's metric; of a network of all data its recipe's.
         problem: why its checkpoint does not load; empty if it does.
     """
 
@@ -50,6 +51,7 @@ class MemberRecord:
         headline: its headline score over the folds.
         line: what its score may be compared with, see ``line_of``.
         leak_level: the worst of its folds.
+        proxy_of: registered name of the recipe whose cross-validation the scores are, where it has none of its own.
     """
 
     member: str
@@ -58,6 +60,7 @@ class MemberRecord:
     headline: float
     line: str
     leak_level: LeakLevel
+    proxy_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,8 @@ class GateResult:
         """Return the version tags that ``promoted`` and ``champion`` read, and one tag a finding."""
         tags = version_tags(self.record.headline, self.record.line, verdict=self.verdict)
         tags[LEAK_TAG] = str(self.record.leak_level)
+        if self.record.proxy_of:
+            tags[PROXY_TAG] = self.record.proxy_of
         for finding in self.findings:
             tags[f"{GATE_TAG}.{finding.check}"] = f"{'ok' if finding.passed else 'FAILED'}: {finding.detail}"
         return tags
@@ -123,7 +128,12 @@ def check_member(record: MemberRecord, *, min_score: float = 0.0) -> GateResult:
             f"{len(set(digests))} weights in {len(digests)} folds",
         ),
         Finding("leak", not record.leak_level.voids_a_score, f"leak level {record.leak_level}"),
-        Finding("score", good_enough, f"headline {record.headline:.4f}, at least {min_score:g} wanted"),
+        Finding(
+            "score",
+            good_enough,
+            f"headline {record.headline:.4f}{f' by proxy of {record.proxy_of}' if record.proxy_of else ''}, "
+            f"at least {min_score:g} wanted",
+        ),
     )
     return GateResult(record, findings)
 

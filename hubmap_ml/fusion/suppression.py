@@ -1,10 +1,11 @@
 """Non-maximum suppression: of several instances of one object, keep the one with the highest score.
 
-By box it is ``torchvision.ops.nms`` for each label, by mask the same rule with the overlap of pixels.
+By box it is ``torchvision.ops.nms`` for each label, by mask the same rule with the overlap of pixels. Overlap is
+shared area over that of the union of two (``"iou"``), or over the smaller of them (``"ios"``: a part inside a whole).
 """
 
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,15 +16,26 @@ from hubmap_ml.instances import BitMasks, Instances, Masks, PredictionSet
 from hubmap_ml.spec import InputError
 
 Geometry = Literal["box", "mask"]
+Measure = Literal["iou", "ios"]
+MEASURES: tuple[Measure, ...] = get_args(Measure)
 
 
-def non_maximum_suppression(instances: Instances, *, iou_threshold: float, by: Geometry = "box") -> Instances:
+def non_maximum_suppression(
+    instances: Instances,
+    *,
+    iou_threshold: float,
+    by: Geometry = "box",
+    measure: Measure = "iou",
+    across_classes: bool = False,
+) -> Instances:
     """Keep each instance unless a higher-scored, kept one of its label overlaps it too much.
 
     Args:
         instances: of one image, in any order; ties in score keep the earlier instance.
         iou_threshold: in (0, 1]; an overlap *greater* than this suppresses (torchvision's convention).
         by: which geometry to compare; ``"mask"`` needs bit masks.
+        measure: shared area over that of the union, or over the smaller of the two.
+        across_classes: whether an instance also suppresses those of other labels.
 
     Returns:
         The kept instances, by descending score.
@@ -34,21 +46,30 @@ def non_maximum_suppression(instances: Instances, *, iou_threshold: float, by: G
     """
     offsets = np.array([0, len(instances)], dtype=np.int64)
     order = score_order(instances.scores, offsets)
-    keep = _kept(instances.boxes, instances.labels, instances.masks, order, offsets, iou_threshold, by)
+    labels = _compared_labels(instances.labels, across_classes)
+    keep = _kept(instances.boxes, labels, instances.masks, order, offsets, iou_threshold, by, measure)
     return instances.take(order[keep[order]])
 
 
-def kept_rows(predictions: PredictionSet, *, iou_threshold: float, by: Geometry = "box") -> NDArray[np.bool_]:
+def kept_rows(
+    predictions: PredictionSet,
+    *,
+    iou_threshold: float,
+    by: Geometry = "box",
+    measure: Measure = "iou",
+    across_classes: bool = False,
+) -> NDArray[np.bool_]:
     """Return which instances of a set survive suppression in their image, bool (N,); arguments as above."""
     order = score_order(predictions.scores, predictions.offsets)
     return _kept(
         predictions.boxes,
-        predictions.labels,
+        _compared_labels(predictions.labels, across_classes),
         predictions.masks,
         order,
         predictions.offsets,
         iou_threshold,
         by,
+        measure,
     )
 
 
@@ -77,38 +98,47 @@ def decided(masks: Masks | None, where: str) -> BitMasks:
         raise InputError(f"{where} needs masks and these predictions have boxes only")
     if not masks.all_bits:
         raise InputError(
-            f"{where} compares pixels and the masks are still probabilities; put mask_threshold before it"
+            f"{where} works on pixels and the masks are still probabilities; put mask_threshold before it"
         )
     return masks.bits
 
 
+def _compared_labels(labels: NDArray[np.int16], across_classes: bool) -> NDArray[np.int64]:
+    return np.zeros(len(labels), np.int64) if across_classes else labels.astype(np.int64)
+
+
 def _kept(
     boxes: NDArray[np.float32],
-    labels: NDArray[np.int16],
+    labels: NDArray[np.int64],
     masks: Masks | None,
     order: NDArray[np.int64],
     offsets: NDArray[np.int64],
     iou_threshold: float,
     by: Geometry,
+    measure: Measure,
 ) -> NDArray[np.bool_]:
     if not 0 < iou_threshold <= 1:
         raise ValueError(f"iou_threshold {iou_threshold} is not in (0, 1]")
+    if measure not in MEASURES:
+        raise ValueError(f"measure {measure!r} is none of {', '.join(MEASURES)}")
     if by == "mask":
-        return _kept_by_mask(decided(masks, "suppression by mask"), labels, order, offsets, iou_threshold)
-    return suppress_boxes(as_float64(boxes), labels.astype(np.int64), order, offsets, float(iou_threshold))
+        bits = decided(masks, "suppression by mask")
+        return _kept_by_mask(bits, labels, order, offsets, iou_threshold, measure)
+    return suppress_boxes(as_float64(boxes), labels, order, offsets, float(iou_threshold), measure == "ios")
 
 
 def _kept_by_mask(
     bits: BitMasks,
-    labels: NDArray[np.int16],
+    labels: NDArray[np.int64],
     order: NDArray[np.int64],
     offsets: NDArray[np.int64],
     iou_threshold: float,
+    measure: Measure,
 ) -> NDArray[np.bool_]:
     keep = np.zeros(len(labels), dtype=np.bool_)
     for start, stop in pairwise(offsets):
         rows = order[start:stop]
-        overlap = bits.take(rows).iou_matrix()
+        overlap = _overlaps(bits.take(rows), measure)
         clash = (overlap > iou_threshold) & (labels[rows][:, None] == labels[rows][None, :])
         alive = np.ones(len(rows), dtype=np.bool_)
         for k in range(len(rows)):
@@ -116,3 +146,12 @@ def _kept_by_mask(
                 alive[k + 1 :] &= ~clash[k, k + 1 :]
         keep[rows] = alive
     return keep
+
+
+def _overlaps(bits: BitMasks, measure: Measure) -> NDArray[np.float64]:
+    """Overlap of each mask with each, float64 (n, n); 0 where nothing is shared."""
+    if measure == "iou":
+        return bits.iou_matrix()
+    shared, areas = bits.intersection_matrix(), bits.areas()
+    smaller = np.minimum(areas[:, None], areas[None, :])
+    return np.divide(shared, smaller, out=np.zeros(shared.shape), where=shared > 0)

@@ -26,6 +26,7 @@ from pydantic import (
 
 from hubmap_ml.spec.data_options import DataFormat, FormatOptions, parse_options
 from hubmap_ml.spec.errors import InputError
+from hubmap_ml.spec.refit import ALL_DATA, with_recipes
 
 Metric = Literal["ap60", "coco_segm", "dsb_map"]
 Criteria = dict[str, str | int | list[str | int]]
@@ -201,9 +202,13 @@ class Predict(Part):
 
 
 class Member(Part):
-    """One recipe: trained in one or two stages on each fold; the first of them starts from ``weights``."""
+    """One recipe: trained in one or two stages on each fold; the first of them starts from ``weights``.
+
+    ``refit`` names another member whose recipe is trained on all data instead (see ``spec.refit``).
+    """
 
     kind: Literal["trained"] = "trained"
+    refit: str | None = None
     trainer: Literal["mmdet"] = "mmdet"
     weights: Annotated[Weights | None, BeforeValidator(_named)] = None
     pretrain: Pretrain | None = None
@@ -305,6 +310,11 @@ class Experiment(Part):
             raise ValueError("a name is a letter followed by letters, digits, '_' or '-'")
         return name
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refits_have_their_recipes(cls, given: Any) -> Any:
+        return with_recipes(given) if isinstance(given, Mapping) else given
+
     @model_validator(mode="after")
     def _members_fit(self) -> "Experiment":
         for name, member in self.members.items():
@@ -345,9 +355,19 @@ class Experiment(Part):
         return self
 
     def folds_of(self, member: str) -> tuple[int, ...]:
-        """Return the folds that a member is trained on, in order."""
+        """Return the folds that a member is trained on, in order; of a refit member ``(ALL_DATA,)``."""
+        if self.members[member].refit is not None:
+            return (ALL_DATA,)
         named = self.members[member].finetune.folds
         return tuple(range(self.data.folds.n)) if named is None else named
+
+    def fold_named(self, member: str, fold: int) -> int:
+        """Return ``fold``, or ``ALL_DATA`` for a refit member, which has one network whatever fold is named."""
+        return ALL_DATA if self.members[member].refit is not None else fold
+
+    def recipe_of(self, member: str) -> str:
+        """Return the member whose cross-validation tells a member's worth: itself, or what it refits."""
+        return self.members[member].refit or member
 
     def member_named(self, name: str | None) -> str:
         """Return ``name``, or the first member's where none is given.

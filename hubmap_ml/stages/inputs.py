@@ -14,7 +14,7 @@ import numpy as np
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import line_of
-from hubmap_ml.spec import Experiment, StageInputs
+from hubmap_ml.spec import ALL_DATA, Experiment, StageInputs
 from hubmap_ml.stages import initial_weights, precision, splits, weight_files
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
@@ -91,8 +91,15 @@ def promote(session: Session, members: Sequence[str], data: PreparedData) -> Sta
         "metric": session.experiment.metric,
         "line": line(session, data),
     }
-    keys = tuple(tune(session, member, data).key for member in members)
+    keys = tuple(key for member in members for key in _networks_and_study(session, member, data))
     return StageInputs("promote", values, keys, data.digest)
+
+
+def _networks_and_study(session: Session, member: str, data: PreparedData) -> tuple[str, ...]:
+    """Return the keys behind a member: its study's, and of a refit member its own network's too."""
+    recipe = session.experiment.recipe_of(member)
+    study = tune(session, recipe, data).key
+    return (study,) if recipe == member else (study, predict(session, member, ALL_DATA, data).key)
 
 
 def ensemble(session: Session, members: Mapping[str, str], data: PreparedData) -> StageInputs:
@@ -197,15 +204,15 @@ def _training(
         config = {key: value for key, value in config.items() if key != "fp16"}
     kept = sorted(experiment.keep.checkpoints)
     # A run that kept both serves every later wish; one that kept less is another result.
-    less: dict[str, Any] = {} if kept == ["best", "last"] else {"checkpoints": kept}
+    special: dict[str, Any] = {} if kept == ["best", "last"] else {"checkpoints": kept}
     named = experiment.members[member].weights
     if named is not None and not upstream:
-        less["weights"] = {
+        special["weights"] = {
             "sha256": weight_files.digest(named, experiment.folder),
             "ema": named.ema,
         }
     values = {
-        **less,
+        **special,
         "categories": list(experiment.data.types),
         "config": initial_weights.by_content(config),
         "precision": "single" if config.get("fp16") is None else "half",

@@ -63,6 +63,7 @@ def run(
 def work(session: Session, member: str, fold: int) -> Outcome:
     """Write candidates of the held-out and of the test images; log leaks, what the caps cost and the plain score."""
     experiment = session.experiment
+    fold = experiment.fold_named(member, fold)
     with running(session, "predict", member=member, fold=fold) as at:
         check_fold(session, member, fold)
         prepared = upstream.prepared(session)
@@ -86,7 +87,8 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         network = open_network(trained.artifact(f"checkpoints/{values['checkpoint']}"), session.device)
         data = prepared.data
         held_out, test = data.images.rows_of(values["held_out"]), data.images.rows_of(values["test"])
-        log_images(at.run, data, held_out, experiment.name, "out of fold")
+        if len(held_out):
+            log_images(at.run, data, held_out, experiment.name, "out of fold")
         log_images(at.run, data, test, experiment.name, "test")
         ids = data.images.ids
         leaks = report_leaks(at, data, trained, held_out=list(ids[held_out]), test=list(ids[test]))
@@ -94,6 +96,10 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             folder = at.recorder.folder / name
             _write(at, network, values, member, data, chosen, folder, name)
             at.recorder.artifact(folder)
+        if len(held_out) == 0:
+            return at.finish(
+                f"{len(test)} test images predicted; trained on all data: nothing held out to score it on"
+            )
         candidates = read_predictions(at.recorder.folder / OUT_OF_FOLD)
         merged = merge_views(candidates, scoring["merge_iou"])
         score = evaluate(

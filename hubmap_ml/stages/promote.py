@@ -15,6 +15,7 @@ from typing import Any
 
 from hubmap_ml.ensembling import (
     GATE_TAG,
+    PROXY_TAG,
     FoldRecord,
     GateResult,
     MemberRecord,
@@ -36,17 +37,32 @@ from hubmap_ml.tracking import PROMOTED, FoundRun, Version, point_alias, registe
 log = logging.getLogger(__name__)
 
 PROMOTE_KEY = "hubmap.promote_key"
+REFIT_RUNS_TAG = "hubmap.refit_predict_runs"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """A member before the gate: its study, its predictions, and the networks behind them."""
+    """A member before the gate.
+
+    Attributes:
+        study: the threshold study that scores it; of a refit member its recipe's.
+        tuned: the study's run.
+        scored: runs that hold the out-of-fold candidates of that study.
+        predicted: runs of its own networks' predictions; ``scored`` too, unless it is a refit.
+        trained: runs of its networks.
+    """
 
     member: str
     study: Mapping[str, Any]
     tuned: FoundRun
+    scored: list[FoundRun]
     predicted: list[FoundRun]
     trained: list[FoundRun]
+
+    @property
+    def behind_the_score(self) -> list[FoundRun]:
+        """Prediction runs whose leaks stand beside its scores, out of fold and on the test images."""
+        return list({run.run_id: run for run in (*self.scored, *self.predicted)}.values())
 
 
 def run(
@@ -175,10 +191,14 @@ def _findings(version: Version) -> dict[str, str]:
 
 def _verdict(chosen: Sequence[Version], refused: Mapping[str, str]) -> str:
     told = _told(refused)
-    return (
-        f"promoted: {', '.join(f'{item.name} (leak level {leak_in_words(item.tags)})' for item in chosen)}"
-        + (f"; refused: {told}" if told else "")
+    return f"promoted: {', '.join(f'{item.name} ({_marks(item.tags)})' for item in chosen)}" + (
+        f"; refused: {told}" if told else ""
     )
+
+
+def _marks(tags: Mapping[str, str]) -> str:
+    proxy = f", scored by proxy of {tags[PROXY_TAG]}" if PROXY_TAG in tags else ""
+    return f"leak level {leak_in_words(tags)}{proxy}"
 
 
 def _told(refused: Mapping[str, str]) -> str:
@@ -245,11 +265,12 @@ def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequenc
 
 def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Candidate:
     tuned = upstream.tuned(session, member, prepared)
+    scored = upstream.predictions_of(session, session.experiment.recipe_of(member), prepared)
     predicted = upstream.predictions_of(session, member, prepared)
     trained = [
         upstream.finetuned(session, member, fold, prepared) for fold in session.experiment.folds_of(member)
     ]
-    return _Candidate(member, read_study(tuned), tuned, predicted, trained)
+    return _Candidate(member, read_study(tuned), tuned, scored, predicted, trained)
 
 
 def _examine(
@@ -275,7 +296,8 @@ def _examine(
         problem = worker.call(try_predictor, str(folder), str(prepared.data.image_path(0)))
     except (InputError, WorkerError) as error:
         problem = str(error).strip().splitlines()[-1]
-    scores = candidate.study["fold_values"]
+    recipe = session.experiment.recipe_of(member)
+    scores = candidate.study["fold_values"] if recipe == member else [candidate.study["value"]]
     records = tuple(
         FoldRecord(fold, run.run_id, digests.get(leaf, ""), math.nan if score is None else score, problem)
         for fold, run, leaf, score in zip(folds, candidate.trained, leaves, scores, strict=True)
@@ -287,7 +309,8 @@ def _examine(
         records,
         headline,
         inputs.line(session, prepared.data),
-        worst_level(candidate.predicted),
+        worst_level(candidate.scored),
+        "" if recipe == member else model_name(session, recipe),
     )
     result = check_member(record, min_score=session.experiment.promote.min_score)
     if result.passed:
@@ -301,14 +324,21 @@ def _examine(
             artifact=f"members/{member}",
             tags={
                 **result.tags(),
-                **leak_tags(candidate.predicted),
+                **leak_tags(candidate.behind_the_score),
                 PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,
                 "hubmap.refitted": repr(float(candidate.study["value"])),
-                "hubmap.stage_key": candidate.tuned.key,
+                "hubmap.stage_key": candidate.tuned.key
+                if recipe == member
+                else _member_key(session, member, prepared),
                 "hubmap.tune_run": candidate.tuned.run_id,
-                "hubmap.predict_runs": ",".join(run.run_id for run in candidate.predicted),
+                "hubmap.predict_runs": ",".join(run.run_id for run in candidate.scored),
+                **(
+                    {}
+                    if recipe == member
+                    else {REFIT_RUNS_TAG: ",".join(run.run_id for run in candidate.predicted)}
+                ),
             },
             description=card,
         )
@@ -318,18 +348,19 @@ def _examine(
 def _card(session: Session, candidate: _Candidate, record: MemberRecord, prepared: upstream.Prepared) -> str:
     metric = session.experiment.metric
     study = candidate.study
+    proxy = f" by proxy of {record.proxy_of}" if record.proxy_of else ""
     return "\n".join(
         [
             f"# {model_name(session, record.member)}",
             "",
-            f"**{metric} {in_words(study['cross_fitted'], study['value'])}, leak level "
-            f"{leak_in_words(leak_tags(candidate.predicted))}**; "
-            f"{len(record.folds)} folds; "
+            f"**{metric} {in_words(study['cross_fitted'], study['value'])}{proxy}, leak level "
+            f"{leak_in_words(leak_tags(candidate.behind_the_score))}**; "
+            f"{'trained on all data' if proxy else f'{len(record.folds)} folds'}; "
             f"{study['base_value']:.3f} before tuning.",
             "",
             f"- post-processing: `{json.dumps(study['best_steps'])}`",
-            f"- folds trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
-            f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.predicted)}",
+            f"- networks trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
+            f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.scored)}",
             f"- thresholds: {candidate.tuned.run_id}",
             f"- data: {prepared.digest[:16]}",
         ]

@@ -16,7 +16,7 @@ from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import ensemble, inputs, promote, upstream
 from hubmap_ml.stages.candidates import on_test_images
-from hubmap_ml.stages.leaks import TEST_LEAK_TAG
+from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -218,6 +218,9 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Memb
     except InputError:
         badge = "not promoted"
     shown = _distinct([*runs, *predicted, tuned])
+    recipe = session.experiment.recipe_of(member)
+    if recipe != member:
+        badge += f", trained on all data: out-of-fold scores by proxy of {recipe}"
     return _Member(promote.model_name(session, member), tuned, predicted, badge, shown)
 
 
@@ -237,7 +240,7 @@ def _line(session: Session, member: _Member, truth: Annotations | None) -> _Line
         hidden,
         member.badge,
         leak_in_words(member.tuned.tags),
-        leak_in_words(member.tuned.tags, tag=TEST_LEAK_TAG),
+        leak_in_words(leak_tags(member.predicted), tag=TEST_LEAK_TAG),
         member.runs,
     )
 

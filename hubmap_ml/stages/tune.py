@@ -49,6 +49,12 @@ def run(
 def work(session: Session, member: str) -> Outcome:
     """Search thresholds over all folds; keep the study, the steps that won and the cross-fitted score."""
     with running(session, "tune", member=member) as at:
+        recipe = session.experiment.recipe_of(member)
+        if recipe != member:
+            raise InputError(
+                f"member {member!r} is trained on all data and has no held-out images to tune on; its thresholds are "
+                f"those of its recipe: tune {recipe!r}"
+            )
         prepared = upstream.prepared(session)
         wanted = inputs.tune(session, member, prepared.data)
         if done := at.reuse(wanted):

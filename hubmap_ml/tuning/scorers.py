@@ -100,7 +100,9 @@ class CachedScorer:
         """Whether the cache knows every step of the list, in this order, and the metric."""
         pixels = all_bits
         for step in steps:
-            if not isinstance(step, tuple(_RULES)) or (isinstance(step, Nms) and step.by != "box"):
+            if not isinstance(step, tuple(_RULES)) or getattr(step, "per_class", False):
+                return False
+            if isinstance(step, Nms) and step != Nms(step.iou):
                 return False
             if isinstance(step, MinArea) and not pixels:
                 return False

@@ -110,4 +110,14 @@ def test_what_the_cache_does_not_know_is_said():
     assert not known([{"score": 0.1}], metric="coco_segm")
     assert not known([{"mask_threshold": 0.5}, {"nms": {"iou": 0.5, "by": "mask"}}])
     assert not known([{"min_area": 3}])
+    for other in (
+        {"score": {"default": 0.1, "per_class": {"vessel": 0.2}}},
+        {"mask_threshold": {"default": 0.5, "per_class": {"vessel": 0.4}}},
+        {"max_per_image": {"count": 3, "per_class": True}},
+        {"nms": {"iou": 0.5, "measure": "ios"}},
+        {"nms": {"iou": 0.5, "across_classes": True}},
+        {"soft_nms": {}},
+        {"no_overlaps": {}},
+    ):
+        assert not known([other], all_bits=True)
     assert known([{"min_area": 3}], all_bits=True)
