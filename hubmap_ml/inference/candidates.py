@@ -4,7 +4,7 @@ other.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, cast
 
@@ -58,9 +58,9 @@ def predict_candidates(
 ) -> Iterator[tuple[Images, Instances, CandidateStats]]:
     """Predict the candidates of each image, as they come.
 
-    Scores are the network's own. A view flips the image itself, and boxes and masks are flipped back. Of
-    boxes of a view that overlap by more than `dedupe_iou` and have one label only the higher-scored stays;
-    then the `max_per_image` highest of the view stay.
+    Scores are the network's own; a mask scoring head's word is multiplied in last. A view flips the image itself, and
+    boxes and masks are flipped back. Of boxes of a view that overlap by more than `dedupe_iou` and have one label only
+    the higher-scored stays; then the `max_per_image` highest of the view stay.
 
     Args:
         network: opened by `open_network`.
@@ -160,7 +160,11 @@ def _predict(network, image, views, pipelines, score, dedupe_iou, max_per_image,
             for number, (item, (boxes, scores)) in enumerate(zip(chunk, forward.boxes(), strict=True)):
                 shape = image.shape[0], image.shape[1]
                 kept, count = _select(boxes, scores, shape, score, dedupe_iou, max_per_image)
-                crops = forward.masks(number, kept.boxes, kept.labels)
+                crops, quality = forward.masks(number, kept.boxes, kept.labels)
+                if quality is not None:  # mask scoring: the score of a mask is both, in the order of both
+                    scores = kept.scores * quality.clip(0.0, 1.0)
+                    order = np.argsort(-scores, kind="stable")
+                    kept, crops = replace(kept, scores=scores).take(order), crops[order]
                 parts.append(
                     _Part(
                         boxes=flip_boxes(kept.boxes, item.view, height=shape[0], width=shape[1]),
