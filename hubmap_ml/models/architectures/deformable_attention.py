@@ -97,6 +97,12 @@ def _gather(value: Tensor, sizes: Sequence[Size], locations: Tensor, weights: Te
         step = 1
     # The op has no half precision of its own worth having: sampling places need more than eleven bits.
     with torch.autocast("cuda", enabled=False):
-        return MultiScaleDeformableAttnFunction.apply(
-            value.float().contiguous(), shapes, starts, locations.float().contiguous(), weights.float(), step
+        found: Tensor = MultiScaleDeformableAttnFunction.apply(
+            value.float().contiguous(),
+            shapes,
+            starts,
+            locations.float().contiguous(),
+            weights.float().contiguous(),
+            step,
         )
+    return found.to(value.dtype)

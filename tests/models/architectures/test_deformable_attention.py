@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from hubmap_ml.models import cuda_ops_version
 from hubmap_ml.models.architectures.deformable_attention import DeformableAttention, grid_places
 
 
@@ -52,6 +53,32 @@ def test_each_head_gathers_weighted_values_around_its_place(ratio: float) -> Non
                 gathered.append(total)
             wanted = state["output_proj.weight"] @ torch.cat(gathered) + state["output_proj.bias"]
             torch.testing.assert_close(found[b, q], wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or cuda_ops_version() is None,
+    reason="needs a GPU and an mmcv-full with CUDA ops",
+)
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_compiled_op_equals_the_exact_core(batch: int) -> None:
+    torch.manual_seed(5)
+    sizes = [(8, 12), (4, 6), (2, 3)]
+    attention = DeformableAttention(32, levels=3, heads=4, points=4, ratio=0.5)
+    with torch.no_grad():
+        for parameter in attention.parameters():
+            parameter.normal_(std=0.5)
+    places = grid_places([(4, 6)], torch.zeros(1))
+    queries = torch.randn(batch, 24, 32)
+    values = torch.randn(batch, sum(height * width for height, width in sizes), 32)
+    found = []
+    for device in ("cpu", "cuda"):
+        attention.to(device).zero_grad(set_to_none=True)
+        outputs = attention(queries.to(device), places.to(device), values.to(device), sizes)
+        outputs.square().sum().backward()
+        gradients = {name: value.grad.cpu() for name, value in attention.named_parameters()}
+        found.append({"outputs": outputs.detach().cpu(), **gradients})
+    for name, wanted in found[0].items():
+        torch.testing.assert_close(found[1][name], wanted, atol=1e-3, rtol=1e-3, msg=name)
 
 
 def test_at_the_start_each_head_looks_its_own_way() -> None:
