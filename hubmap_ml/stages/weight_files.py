@@ -46,8 +46,10 @@ def as_safetensors(weights: Weights, folder: Path, *, digest: str) -> Path:
     from hubmap_ml.models import keep_as_safetensors
 
     kept = _home(digest) / ("averaged.safetensors" if weights.ema else "plain.safetensors")
-    if not kept.is_file():
+    said = kept.with_suffix(".sha256")
+    if not (kept.is_file() and said.is_file() and said.read_text() == digest_of_file(kept)):
         keep_as_safetensors(local_file(weights, folder), kept, ema=weights.ema)
+        said.write_text(digest_of_file(kept))
     return kept
 
 

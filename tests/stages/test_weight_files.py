@@ -92,7 +92,14 @@ def test_a_file_of_the_web_is_fetched_once(served: Served, work: Path, tmp_path:
     assert weight_files.local_file(named, tmp_path) == work / "weights" / served.sha256 / "w.pth"
     assert weight_files.as_safetensors(named, tmp_path, digest=served.sha256) == first
     assert served.asked == ["/w.pth"]
-    assert sorted(path.name for path in first.parent.iterdir()) == ["plain.safetensors", "w.pth"]
+    assert sorted(path.name for path in first.parent.iterdir()) == [
+        "plain.safetensors",
+        "plain.sha256",
+        "w.pth",
+    ]
+    first.write_bytes(first.read_bytes()[:-1] + b"?")
+    assert weight_files.as_safetensors(named, tmp_path, digest=served.sha256) == first
+    assert torch.equal(load_file(first)["weight"], STATE["weight"])
 
 
 def test_another_file_than_the_one_named_is_refused(served: Served, work: Path, tmp_path: Path) -> None:

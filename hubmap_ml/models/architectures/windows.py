@@ -97,7 +97,7 @@ class WindowAttention(nn.Module):
             query,
             key,
             value,
-            attn_mask=bias.to(query.dtype).expand(n_windows, -1, -1, -1),
+            attn_mask=bias.to(query.dtype),
             dropout_p=self.attention_drop if self.training else 0.0,
             scale=self.scale,
         )
