@@ -51,9 +51,13 @@ def iou_matrix(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.flo
 
 @compiled
 def overlapping_box_pairs(
-    boxes: NDArray[np.float64], labels: NDArray[np.int64], offsets: NDArray[np.int64], floor: float
+    boxes: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    floor: float,
+    over_smaller: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Pairs of one image and label with an IoU greater than ``floor`` (see ``boxes.overlapping_pairs``)."""
+    """Pairs of one image and label with an overlap greater than ``floor`` (see ``boxes.overlapping_pairs``)."""
     n = len(boxes)
     starts = np.zeros(n + 1, np.int64)
     capacity = max(16, 4 * n)
@@ -65,10 +69,16 @@ def overlapping_box_pairs(
             for j in range(i + 1, offsets[image + 1]):
                 if labels[i] != labels[j]:
                     continue
-                overlap = pair_iou(
-                    boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3],
-                    boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3],
-                )  # fmt: skip
+                if over_smaller:
+                    overlap = pair_ios(
+                        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3],
+                        boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3],
+                    )  # fmt: skip
+                else:
+                    overlap = pair_iou(
+                        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3],
+                        boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3],
+                    )  # fmt: skip
                 if overlap > floor:
                     if count == capacity:
                         capacity *= 2

@@ -4,7 +4,6 @@ By box it is ``torchvision.ops.nms`` for each label, by mask the same rule with 
 shared area over that of the union of two (``"iou"``), or over the smaller of them (``"ios"``: a part inside a whole).
 """
 
-from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from hubmap_ml.fusion.box_kernels import suppress_boxes
 from hubmap_ml.fusion.boxes import as_float64
 from hubmap_ml.instances import BitMasks, Instances, Masks, PredictionSet
+from hubmap_ml.instances.overlaps import IOS, IOU, suppress_masks
 from hubmap_ml.spec import InputError
 
 Geometry = Literal["box", "mask"]
@@ -83,9 +83,14 @@ def score_order(
         offsets: (M + 1,) first row of each image.
         ties: (N,), equal scores stand in ascending order of this; by default they keep their order.
     """
+    if ties is None:
+        stands = scores[1:] <= scores[:-1]
+        stands[offsets[(offsets > 0) & (offsets < len(scores))] - 1] = True  # where an image ends
+        if stands.all():  # candidates are stored like that
+            return np.arange(len(scores), dtype=np.int64)
     image = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    second = np.arange(len(scores)) if ties is None else ties
-    return np.asarray(np.lexsort((second, -scores, image)), dtype=np.int64)
+    keys = (-scores, image) if ties is None else (ties, -scores, image)
+    return np.asarray(np.lexsort(keys), dtype=np.int64)
 
 
 def decided(masks: Masks | None, where: str) -> BitMasks:
@@ -123,35 +128,8 @@ def _kept(
         raise ValueError(f"measure {measure!r} is none of {', '.join(MEASURES)}")
     if by == "mask":
         bits = decided(masks, "suppression by mask")
-        return _kept_by_mask(bits, labels, order, offsets, iou_threshold, measure)
+        which = IOU if measure == "iou" else IOS
+        return np.asarray(
+            suppress_masks(*bits.by_rows(), labels, order, offsets, float(iou_threshold), which)
+        )
     return suppress_boxes(as_float64(boxes), labels, order, offsets, float(iou_threshold), measure == "ios")
-
-
-def _kept_by_mask(
-    bits: BitMasks,
-    labels: NDArray[np.int64],
-    order: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    iou_threshold: float,
-    measure: Measure,
-) -> NDArray[np.bool_]:
-    keep = np.zeros(len(labels), dtype=np.bool_)
-    for start, stop in pairwise(offsets):
-        rows = order[start:stop]
-        overlap = _overlaps(bits.take(rows), measure)
-        clash = (overlap > iou_threshold) & (labels[rows][:, None] == labels[rows][None, :])
-        alive = np.ones(len(rows), dtype=np.bool_)
-        for k in range(len(rows)):
-            if alive[k]:
-                alive[k + 1 :] &= ~clash[k, k + 1 :]
-        keep[rows] = alive
-    return keep
-
-
-def _overlaps(bits: BitMasks, measure: Measure) -> NDArray[np.float64]:
-    """Overlap of each mask with each, float64 (n, n); 0 where nothing is shared."""
-    if measure == "iou":
-        return bits.iou_matrix()
-    shared, areas = bits.intersection_matrix(), bits.areas()
-    smaller = np.minimum(areas[:, None], areas[None, :])
-    return np.divide(shared, smaller, out=np.zeros(shared.shape), where=shared > 0)

@@ -17,12 +17,12 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 def compiled(function: Kernel) -> Kernel:
     """Compile a kernel at its first call (no fastmath: numpy's results, operation by operation)."""
-    return cast(Kernel, numba.njit(cache=True, nogil=True)(function))
+    return cast(Kernel, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
 
 
-def _instruction(function: Callable[..., Any]) -> Callable[[Any], Any]:
-    """A function of one word that becomes one instruction; for use inside kernels."""
-    return cast(Callable[[Any], Any], intrinsic(function))
+def _instruction(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What becomes one instruction; for use inside kernels, without the first argument."""
+    return cast(Callable[..., Any], intrinsic(function))
 
 
 _DEFINED_AT_ZERO = ir.Constant(ir.IntType(1), 0)
@@ -48,3 +48,10 @@ def count_high_zeros(typing: Any, word: Any) -> Any:
     return types.int64(types.uint64), lambda context, builder, signature, given: builder.ctlz(
         given[0], _DEFINED_AT_ZERO
     )
+
+
+@_instruction
+def fused(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c of float32 values, rounded once."""
+    single = types.float32
+    return single(single, single, single), lambda context, builder, signature, given: builder.fma(*given)

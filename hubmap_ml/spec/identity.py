@@ -20,7 +20,7 @@ STAGE_VERSION: Mapping[str, int] = {
     "finetune": 2,
     "predict": 1,
     "tune": 1,
-    "promote": 1,
+    "promote": 2,
     "ensemble": 1,
     "submit": 1,
     "report": 1,

@@ -13,6 +13,7 @@ from typing import Any
 
 from hubmap_ml.ensembling import LINE_TAG, MemberSteps, VersionRecord, champion, ensemble_study, version_tags
 from hubmap_ml.instances import PredictionSet, write_predictions
+from hubmap_ml.metrics import paired_gain
 from hubmap_ml.postprocess import apply_steps, candidate_steps, parse_steps
 from hubmap_ml.predictor import (
     Merge,
@@ -31,7 +32,8 @@ from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.tune import believable, in_words, read_study, study_to_data
+from hubmap_ml.stages.study_record import believable, in_words, study_to_data
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import (
     CHAMPION,
     PROMOTED,
@@ -135,15 +137,19 @@ def work(session: Session) -> Outcome:
             },
             step=0,
         )
+        best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
+        alone = apply_steps(together[members.index(best)], parse_steps(best.study["best_steps"]))
+        gain = paired_gain(values["metric"], truth, alone, final, names=(best.member, "the ensemble"))
+        at.recorder.metrics({"gain/refitted": gain.gain, **gain.on_these.to_metrics("gain/refitted")}, step=0)
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
         version = _register(at, wanted, members, study, prepared, leaks)
         leading = recompute_champion(session, at.run.client, standing)
-        best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         return at.finish(
             f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
             f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}{_by_proxy(members)}; "
+            f"gain over it {gain.gain:+.3f}, both refitted (95 % on these slides {gain.on_these.in_words('+.3f')}); "
             f"version {version.number}" + (LEADS if leading and leading.number == version.number else ""),
             headline=believable(study.cross_fitted, study.value),
             details={

@@ -77,7 +77,7 @@ def tune(session: Session, member: str, data: PreparedData) -> StageInputs:
     held_out = [splits.finetune_split(session, member, fold, data).valid for fold in folds]
     return StageInputs(
         "tune",
-        {**scoring(experiment), "tune": experiment.tune.model_dump(mode="json")},
+        {**scoring(experiment), "tune": experiment.tune.model_dump(mode="json", exclude={"storage"})},
         tuple(predict(session, member, fold, data).key for fold in folds),
         data.digest_of(np.concatenate(held_out)),
     )
@@ -88,6 +88,8 @@ def promote(session: Session, members: Sequence[str], data: PreparedData) -> Sta
     values = {
         "members": list(members),
         "min_score": session.experiment.promote.min_score,
+        "min_overlap": session.experiment.promote.min_overlap,
+        "overlap": {member: splits.overlap(session, member, data) for member in members},
         "metric": session.experiment.metric,
         "line": line(session, data),
     }
@@ -109,7 +111,7 @@ def ensemble(session: Session, members: Mapping[str, str], data: PreparedData) -
         **scoring(experiment),
         "members": list(members),
         "ensemble": experiment.ensemble.model_dump(mode="json"),
-        "tune": experiment.tune.model_dump(mode="json"),
+        "tune": experiment.tune.model_dump(mode="json", include={"seed", "space"}),
         "line": line(session, data),
     }
     return StageInputs("ensemble", values, tuple(members.values()), data.digest)
@@ -155,7 +157,7 @@ def report(
 def main(session: Session, data_digest: str) -> StageInputs:
     """Inputs of `main`: the whole experiment without its raw folder, members' configurations resolved."""
     experiment = session.experiment
-    document = experiment.model_dump(mode="json", exclude={"data": {"raw"}})
+    document = experiment.model_dump(mode="json", exclude={"data": {"raw"}, "tune": {"storage"}})
     configs = {
         f"{member}.{stage}": session.member_config(member, stage)
         for member in experiment.members

@@ -162,7 +162,6 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
             steps.here(
                 inputs.promote(inner, list(experiment.members), data),
                 promote.work,
-                worker,
                 check=lambda _, found: promote.brought_up_to_date(inner, client, standing, found),
             )
             steps.here(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
-from hubmap_ml.metrics import evaluate
+from hubmap_ml.metrics import evaluate, score_interval
 from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import LEAK_TAG
 from hubmap_ml.stages import inputs, upstream
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OUT_OF_FOLD = "out_of_fold"
 TEST = "test"
+DEVICE_TAG = "hubmap.device_kind"
 
 
 def run(
@@ -85,6 +86,7 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             }
         )
         network = open_network(trained.artifact(f"checkpoints/{values['checkpoint']}"), session.device)
+        at.run.tag({DEVICE_TAG: network.device.type})
         data = prepared.data
         held_out, test = data.images.rows_of(values["held_out"]), data.images.rows_of(values["test"])
         if len(held_out):
@@ -102,14 +104,14 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             )
         candidates = read_predictions(at.recorder.folder / OUT_OF_FOLD)
         merged = merge_views(candidates, scoring["merge_iou"])
-        score = evaluate(
-            scoring["metric"],
-            data.annotations_of(held_out),
-            apply_steps(merged, parse_steps(scoring["postprocess"])),
-        )
+        truth, final = data.annotations_of(held_out), apply_steps(merged, parse_steps(scoring["postprocess"]))
+        score = evaluate(scoring["metric"], truth, final)
+        interval = score_interval(scoring["metric"], truth, final)
         at.recorder.metrics({f"val/{key}": value for key, value in score.details.items()}, step=0)
+        at.recorder.metrics(interval.to_metrics("val/score"), step=0)
         return at.finish(
-            f"{scoring['metric']} {score.value:.3f} on {len(held_out)} held-out images before tuning, "
+            f"{scoring['metric']} {score.value:.3f} on {len(held_out)} held-out images before tuning "
+            f"(95 % on these slides {interval.in_words()}), "
             f"leak level {in_words(leaks)}; {len(candidates.scores)} candidates",
             headline=score.value,
             details={"n_images": len(held_out), "leak_level": leaks[LEAK_TAG]},

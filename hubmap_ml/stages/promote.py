@@ -1,16 +1,14 @@
 """`promote`: members that pass the gate become registered versions; the best of them get the alias `promoted`.
 
-The gate of now: complete folds, a predictor that loads in another process and gives finite scores, and a score above
-the floor. What it found stands in the version's tags; the alias is recomputed from tags at every call.
+The gate (`ensembling.check_member`) tries each predictor in a process of its own and asks it for its recorded
+candidates again. What it found stands in the version's tags; the alias is recomputed from tags at every call.
 """
 
-import contextlib
 import dataclasses
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hubmap_ml.ensembling import (
@@ -23,15 +21,17 @@ from hubmap_ml.ensembling import (
     check_member,
     promoted,
 )
-from hubmap_ml.predictor import network_digests, write_predictor
-from hubmap_ml.spec import InputError
-from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.predictor import Trial, network_digests, write_predictor
+from hubmap_ml.spec import ALL_DATA, InputError
+from hubmap_ml.stages import inputs, splits, upstream
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags, worst_level
+from hubmap_ml.stages.predict import DEVICE_TAG
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.tune import believable, in_words, read_study
-from hubmap_ml.stages.worker import TorchWorker, WorkerError
+from hubmap_ml.stages.study_record import believable, in_words
+from hubmap_ml.stages.trial import Verdict, on_trial
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import PROMOTED, FoundRun, Version, point_alias, register_folder, versions
 
 log = logging.getLogger(__name__)
@@ -96,13 +96,8 @@ def model_name(session: Session, member: str) -> str:
     return f"{session.experiment.name}.{member}"
 
 
-def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
-    """Examine every member, register those that pass, and recompute the aliases.
-
-    Args:
-        session: experiment and settings.
-        worker: process in which predictors are tried; one is started where none is given.
-    """
+def work(session: Session) -> Outcome:
+    """Examine every member, register those that pass, and recompute the aliases."""
     with running(session, "promote") as at:
         prepared = upstream.prepared(session)
         standing = inputs.line(session, prepared.data)
@@ -125,12 +120,9 @@ def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
             upstream_runs=[candidate.tuned.run_id for candidate in candidates],
         )
         there = {} if session.fresh else _registered(session, at.run.client, candidates, prepared)
-        with _worker(worker) as trying:
-            results = [
-                _examine(at, candidate, prepared, trying)
-                for candidate in candidates
-                if candidate.member not in there
-            ]
+        results = [
+            _examine(at, candidate, prepared) for candidate in candidates if candidate.member not in there
+        ]
         refused |= {result.record.member: result.verdict for result in results if not result.passed}
         findings = {result.record.member: result.tags() for result in results}
         findings |= {member: _findings(version) for member, version in there.items()}
@@ -218,20 +210,6 @@ def recompute_aliases(session: Session, client: Any, standing: str) -> list[Vers
     return chosen
 
 
-def try_predictor(folder: str, image: str) -> str:
-    """Load a predictor and look at one image (runs in the worker); return what went wrong, empty if nothing did."""
-    import numpy as np
-
-    from hubmap_ml.predictor import open_predictor
-
-    try:
-        predictions = open_predictor(Path(folder)).predict([Path(image)])
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    finite = bool(np.isfinite(predictions.scores).all() and np.isfinite(predictions.boxes).all())
-    return "" if finite else "scores or boxes are not finite"
-
-
 def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequence[str]) -> dict[str, Any]:
     """Return a member's part of a predictor tree: views, folds, then its tuned steps.
 
@@ -273,16 +251,16 @@ def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Cand
     return _Candidate(member, read_study(tuned), tuned, scored, predicted, trained)
 
 
-def _examine(
-    at: Running, candidate: _Candidate, prepared: upstream.Prepared, worker: TorchWorker
-) -> GateResult:
+def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) -> GateResult:
     session, member = at.session, candidate.member
+    recipe = session.experiment.recipe_of(member)
     checkpoint = session.experiment.members[member].finetune.checkpoint
     folds = session.experiment.folds_of(member)
-    leaves = [f"leaves/{member}_fold{fold}" for fold in folds]
+    leaves = [f"leaves/{member}_{'all' if fold == ALL_DATA else f'fold{fold}'}" for fold in folds]
     folder = at.recorder.folder / "members" / member
     folder.parent.mkdir(parents=True, exist_ok=True)
     digests: dict[str, str] = {}
+    problem, verdict = "", Verdict(Trial("was not made"), {})
     try:
         networks = [run.artifact(f"checkpoints/{checkpoint}") for run in candidate.trained]
         write_predictor(
@@ -293,10 +271,10 @@ def _examine(
             properties={"member": member, "tune_run": candidate.tuned.run_id},
         )
         digests = network_digests(folder)
-        problem = worker.call(try_predictor, str(folder), str(prepared.data.image_path(0)))
-    except (InputError, WorkerError) as error:
-        problem = str(error).strip().splitlines()[-1]
-    recipe = session.experiment.recipe_of(member)
+        of_leaf = dict(zip(leaves, candidate.predicted, strict=True))
+        verdict = on_trial(session, folder, of_leaf, prepared.data, member)
+    except InputError as error:
+        problem = str(error)
     scores = candidate.study["fold_values"] if recipe == member else [candidate.study["value"]]
     records = tuple(
         FoldRecord(fold, run.run_id, digests.get(leaf, ""), math.nan if score is None else score, problem)
@@ -311,10 +289,15 @@ def _examine(
         inputs.line(session, prepared.data),
         worst_level(candidate.scored),
         "" if recipe == member else model_name(session, recipe),
+        verdict.trial.problem,
+        verdict.in_words,
+        verdict.reproduces,
+        splits.overlap(session, member, prepared.data),
     )
-    result = check_member(record, min_score=session.experiment.promote.min_score)
+    gate = session.experiment.promote
+    result = check_member(record, min_score=gate.min_score, min_overlap=gate.min_overlap)
     if result.passed:
-        card = _card(session, candidate, record, prepared)
+        card = _card(session, candidate, record, prepared, verdict.trial)
         (folder / "card.md").write_text(card)
         at.run.client.log_artifacts(at.run.run_id, str(folder), f"members/{member}")
         register_folder(
@@ -325,6 +308,7 @@ def _examine(
             tags={
                 **result.tags(),
                 **leak_tags(candidate.behind_the_score),
+                **_cost_tags(verdict.trial),
                 PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,
@@ -345,7 +329,18 @@ def _examine(
     return result
 
 
-def _card(session: Session, candidate: _Candidate, record: MemberRecord, prepared: upstream.Prepared) -> str:
+def _cost_tags(trial: Trial) -> dict[str, str]:
+    return {
+        "hubmap.parameters": str(trial.parameters),
+        "hubmap.s_per_image": f"{trial.seconds:.4g}",
+        "hubmap.peak_mib": f"{trial.peak_mib:.0f}",
+        DEVICE_TAG: trial.device,
+    }
+
+
+def _card(
+    session: Session, candidate: _Candidate, record: MemberRecord, prepared: upstream.Prepared, trial: Trial
+) -> str:
     metric = session.experiment.metric
     study = candidate.study
     proxy = f" by proxy of {record.proxy_of}" if record.proxy_of else ""
@@ -358,6 +353,10 @@ def _card(session: Session, candidate: _Candidate, record: MemberRecord, prepare
             f"{'trained on all data' if proxy else f'{len(record.folds)} folds'}; "
             f"{study['base_value']:.3f} before tuning.",
             "",
+            f"- own cross-validation: {record.own_cv}",
+            f"- cost: {trial.parameters / 1e6:.1f} million parameters, {trial.seconds:.2f} s an image on "
+            f"{trial.device} (all folds and views), {trial.peak_mib:.0f} MiB",
+            f"- gate: {record.reproduction}",
             f"- post-processing: `{json.dumps(study['best_steps'])}`",
             f"- networks trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
             f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.scored)}",
@@ -365,12 +364,3 @@ def _card(session: Session, candidate: _Candidate, record: MemberRecord, prepare
             f"- data: {prepared.digest[:16]}",
         ]
     )
-
-
-@contextlib.contextmanager
-def _worker(given: TorchWorker | None) -> Iterator[TorchWorker]:
-    if given is not None:
-        yield given
-    else:
-        with TorchWorker() as own:
-            yield own

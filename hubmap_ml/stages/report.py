@@ -20,8 +20,9 @@ from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
+from hubmap_ml.stages.study_record import believable, in_words
 from hubmap_ml.stages.submit import PREDICTIONS
-from hubmap_ml.stages.tune import believable, in_words, read_study
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import CHAMPION, PROMOTED, FoundRun, by_alias, open_store, search
 from hubmap_ml.viz import ReportData, ReportFigure, ReportRow, ReportStage, truth_and_prediction, write_page
 
@@ -30,6 +31,7 @@ PICTURES = 6
 METRIC_WORDS = {
     "ap60": "average precision at mask IoU 0.6",
     "coco_segm": "COCO's mean AP of masks",
+    "dice": "Dice of the union of instances, mean over images",
     "dsb_map": "the Data Science Bowl's mean of TP / (TP + FP + FN) over mask IoUs",
 }
 

@@ -19,7 +19,7 @@ from hubmap_ml.spec import (
     load_experiment,
     parse_overrides,
 )
-from hubmap_ml.tuning import parse_space
+from hubmap_ml.tuning import parse_space, require_per_class, with_setting
 
 FILE = "experiment.yaml"
 TRAINED = ("pretrain", "finetune")
@@ -94,7 +94,10 @@ class Session:
                         f"members.{name}.predict.dedupe_iou is {member.predict.dedupe_iou:g}, so near duplicates are "
                         "not among the candidates whose scores soft_nms is to lower; set it to 1 or use nms"
                     )
-        parse_space(self.experiment.tune.space.model_dump(), steps)
+        space = parse_space(self.experiment.tune.space, steps)
+        check_classes(with_setting(steps, space.corners[0]), self.experiment.data.types)
+        if self.experiment.tune.per_class:
+            require_per_class(steps, space.names, self.experiment.data.types[0])
         for member_name in self.experiment.members:
             for stage in TRAINED:
                 self.member_config(member_name, stage)

@@ -51,6 +51,19 @@ def finetune_split(session: Session, member: str, fold: int, data: PreparedData)
     return Split(rows[~held_out], rows[held_out])
 
 
+def overlap(session: Session, member: str, data: PreparedData) -> float:
+    """Return the share of all members' held-out images that a member's own cross-validation predicts."""
+    experiment = session.experiment
+
+    def held_out(name: str) -> set[int]:
+        recipe = experiment.recipe_of(name)
+        folds = experiment.folds_of(recipe)
+        return {int(row) for fold in folds for row in finetune_split(session, recipe, fold, data).valid}
+
+    everyone = set().union(*(held_out(name) for name in experiment.members))
+    return len(held_out(member)) / len(everyone) if everyone else 1.0
+
+
 def test_rows(data: PreparedData) -> Rows:
     """Return the test images."""
     return np.flatnonzero(data.images.splits == "test")

@@ -39,6 +39,14 @@ def test_every_step_is_a_finished_run_nested_in_its_parent(chain: Chain) -> None
     assert "tiny.ensemble" in chain.output
 
 
+def test_scores_say_how_sure_they_are(chain: Chain) -> None:
+    verdict = chain.run_of("predict").data.tags["mlflow.note.content"].splitlines()[0]  # type: ignore[attr-defined]
+    assert "before tuning (95 % on these slides " in verdict
+    ensemble = chain.run_of("ensemble").data  # type: ignore[attr-defined]
+    assert -1 < ensemble.metrics["gain/refitted"] < 1
+    assert f"gain over it {ensemble.metrics['gain/refitted']:+.3f}" in ensemble.tags["mlflow.note.content"]
+
+
 def test_a_training_run_tells_its_story(chain: Chain) -> None:
     run = chain.run_of("finetune")
     client, run_id = chain.client, run.info.run_id  # type: ignore[attr-defined]

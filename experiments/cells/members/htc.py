@@ -29,4 +29,4 @@ test_pipeline = [
 ]
 
 batch = {"global": 4}
-runner = dict(max_epochs=7)
+runner = dict(max_epochs=6)
