@@ -1,7 +1,7 @@
 """A whole threshold study, cache build included: from candidates in memory to the cross-fitted, checked winner.
 
-Five folds; every choice, the one on all folds and the one for each held-out fold, is made of ``--trials`` settings. There
-is no other side: the usual way takes seconds a trial (benchmarks/threshold_study.py).
+Five folds; every choice, the one on all folds and the one for each held-out fold, is made of ``--trials`` settings.
+There is no other side: the usual way takes seconds a trial (benchmarks/threshold_study.py).
 
     python benchmarks/study.py --tiles 1000 --trials 1000 [--sampler tpe] [--metric ap60] [--json]
 """

@@ -409,10 +409,15 @@ def test_each_option_of_a_command_is_a_parameter_of_its_entry_point() -> None:
     import typer
 
     from hubmap_ml.cli.main import app
+    from hubmap_ml.stages import tune_files
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, entry in ENTRIES.items():
         options = {parameter.name for parameter in commands[name].params if parameter.name != "help"}
+        if name == "tune":  # and of the study on files, which is no entry point
+            of_files = {*inspect.signature(tune_files.run).parameters, "json"}
+            assert of_files <= options
+            options -= of_files
         assert options == set(entry["parameters"]), name
 
 
@@ -433,9 +438,7 @@ PARTS = parts_of(Experiment, {})
 
 
 def test_an_unknown_key_is_refused_in_every_part_of_an_experiment() -> None:
-    assert {"Data", "Folds", "Member", "Pretrain", "Finetune", "Predict", "Tune", "Space", "Ensemble"} <= set(
-        PARTS
-    )
+    assert {"Data", "Folds", "Member", "Pretrain", "Finetune", "Predict", "Tune", "Ensemble"} <= set(PARTS)
     for name, part in PARTS.items():
         assert part.model_config.get("extra") == "forbid", name
 
@@ -457,8 +460,8 @@ def test_each_key_of_an_experiment_is_read_by_some_stage() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 read.add(node.attr)
-    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, to the making of folds,
-    # and, as the stage's inputs, to the study.
+    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, to the making of
+    # folds, and, as the stage's inputs, to the study.
     from hubmap_ml.data import SyntheticTissue, assign_folds
     from hubmap_ml.tuning import run_study
 

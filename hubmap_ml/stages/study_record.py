@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -61,20 +62,26 @@ def metrics_of(study: Study, assessment: Assessment) -> dict[str, float]:
 
 
 def best_rows(study: Study) -> list[tuple[dict[str, Any], dict[str, float]]]:
-    """Return values and scores of the best trials whose score is exact, best first."""
+    """Return values and scores of the best exactly scored trials of those that the choice on all folds is made of."""
     names = list(study.best_setting) if "class" not in study.trials else []
     if not names:
         return []
-    best = study.trials[study.trials["exact"]].sort_values("value", ascending=False, kind="stable")
+    own = study.trials[study.trials["exact"] & study.trials["part"].isin(["fixed", "all"])]
+    best = own.sort_values("value", ascending=False, kind="stable")
     best = best.drop_duplicates(names).head(BEST_ROWS)
     folds = [f"fold_{number}" for number in study.folds]
     return [
         (
-            {"trial": row["number"], "part": row["part"], **{name: row[name] for name in names}},
+            {"trial": row["number"], "part": row["part"], **{plain_name(name): row[name] for name in names}},
             {"score": row["value"], **{f"score/{fold}": row[fold] for fold in folds if math.isfinite(row[fold])}},
         )
         for row in best.to_dict("records")
     ]  # fmt: skip
+
+
+def plain_name(name: str) -> str:
+    """Return a value's name as MLflow takes it: ``nms[1].iou`` becomes ``nms.1.iou``."""
+    return re.sub(r"\[(\d+)\]", r".\1", name)
 
 
 def write_page(
@@ -89,12 +96,13 @@ def write_page(
 ) -> Path:
     """Write a study's page."""
     gains = [
-        StudyGain("on the images it was tuned on", assessment.in_sample.before, assessment.in_sample.after,
-                  assessment.in_sample.low, assessment.in_sample.high)
-    ]  # fmt: skip
-    honest = assessment.cross_fitted
-    if honest is not None:
-        gains.insert(0, StudyGain("cross-fitted", honest.before, honest.after, honest.low, honest.high))
+        StudyGain(name, gain.before, gain.after, gain.low, gain.high, gain.on_these.words)
+        for name, gain in (
+            ("cross-fitted", assessment.cross_fitted),
+            ("on the images it was tuned on", assessment.in_sample),
+        )
+        if gain is not None
+    ]
     parameters = {parameter.name: parameter for parameter in space.parameters}
     values = []
     for name, best in study.best_setting.items():

@@ -138,6 +138,8 @@ def _keep(at: Running, study: Any, assessment: Any, space: Any, steps: Any, titl
     for name in (study_record.TRIALS, study_record.PAGE):
         at.recorder.artifact(folder / name)
     at.recorder.data(study_record.study_to_data(study, assessment), RESULT)
-    at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
+    at.recorder.params(
+        {f"best/{study_record.plain_name(key)}": value for key, value in study.best_setting.items()}
+    )
     at.recorder.metrics(study_record.metrics_of(study, assessment), step=0)
     at.recorder.ask(child_rows("trial", study_record.best_rows(study)))

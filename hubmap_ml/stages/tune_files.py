@@ -1,6 +1,7 @@
 """`tune --truth`: a threshold study on anyone's COCO files; no experiment, no store, no torch."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,6 @@ from hubmap_ml.spec import InputError
 from hubmap_ml.spec.identity import digest_of
 from hubmap_ml.stages import study_record
 from hubmap_ml.stages.evaluate import read_any_predictions
-from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.tuning import (
     Assessment,
@@ -98,8 +98,7 @@ def run(
     of_image = _folds(annotations, found, folds, seed)
     parsed = parse_space(declared, steps, "space", deduplicated_at=1.0)
     options: dict[str, Any] = {"metric": metric, "trials": trials, "sampler": sampler, "seed": seed}
-    content = digest_of_file(predictions) if predictions.is_file() else str(predictions.resolve())
-    identity = {"truth": digest_of_file(truth), "predictions": content, "space": declared,
+    identity = {"truth": _digest(truth), "predictions": _digest(predictions), "space": declared,
                 "steps": steps_to_data(steps), "folds": of_image.tolist(), **options}  # fmt: skip
     with progress_bar("trials") as shown:
         study = (run_study_per_class if per_class else run_study)(
@@ -136,12 +135,8 @@ def show(result: TunedFiles, *, as_json: bool) -> None:
     gains = {"cross-fitted": result.assessment.cross_fitted, "in sample": result.assessment.in_sample}
     for name, gain in gains.items():
         if gain is not None:
-            interval = (
-                ""
-                if gain.low is None or gain.high is None
-                else f" (95 % {gain.low:+.4f} to {gain.high:+.4f})"
-            )
-            console.print(f"  gain {name} {gain.gain:+.4f}{interval}", soft_wrap=True)
+            interval = gain.on_these.in_words("+.4f")
+            console.print(f"  gain {name} {gain.gain:+.4f} (95 % {interval})", soft_wrap=True)
     table = Table(box=None, pad_edge=False)
     for head in ("value", "chosen", "by fold", "importance"):
         table.add_column(head)
@@ -153,6 +148,15 @@ def show(result: TunedFiles, *, as_json: bool) -> None:
     console.print(table)
     if result.report is not None:
         console.print(f"report {result.report}", soft_wrap=True)
+
+
+def _digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, or of all files of a folder."""
+    found = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        with file.open("rb") as content:
+            found.update(hashlib.file_digest(content, "sha256").digest())
+    return found.hexdigest()
 
 
 def _short(value: Any) -> str:

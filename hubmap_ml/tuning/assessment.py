@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from hubmap_ml.instances import Annotations, PredictionSet
@@ -13,12 +14,15 @@ from hubmap_ml.postprocess import Step, apply_steps
 from hubmap_ml.tuning.folding import fold_rows
 from hubmap_ml.tuning.sampling import distributions_of, silent
 from hubmap_ml.tuning.space import Space
-from hubmap_ml.tuning.step_values import with_setting
+from hubmap_ml.tuning.step_values import name_of_class, with_setting
 from hubmap_ml.tuning.study import Study
 
 log = logging.getLogger(__name__)
 
 CURVE_POINTS = 200
+
+FEWEST_TRIALS = 20
+"""Of fewer trials no importance is told."""
 
 
 @dataclass(frozen=True)
@@ -133,25 +137,39 @@ def importance(study: Study, space: Space, seed: int = 0) -> dict[str, float]:
     """Return each value's share in the variance of the trials' scores: Optuna's fANOVA over the fixed list.
 
     The fixed list is spread evenly over the space; what an adaptive sampler added crowds around the best and would
-    say less of values that matter. Empty with fewer than 20 such trials, a single value, or equal scores.
+    say less of values that matter. Empty with fewer than 20 such trials, or equal scores. Values by class are each
+    class's own shares.
     """
+    trials = study.trials[(study.trials["part"] == "fixed") & (study.trials["number"] > 0)]
+    if "class" not in trials:
+        return _importance(trials, space, seed)
+    return {
+        name_of_class(name, str(own)): share
+        for own, some in trials.groupby("class", sort=False)
+        for name, share in _importance(some, space, seed).items()
+    }
+
+
+def _importance(trials: pd.DataFrame, space: Space, seed: int) -> dict[str, float]:
     import optuna
 
-    trials = study.trials
-    trials = trials[(trials["part"] == "fixed") & (trials["number"] > 0)]
     distributions = distributions_of(space)
-    if len(trials) < 20 or len(distributions) < 2 or trials["value"].nunique() < 2:
-        return dict.fromkeys(distributions, 1.0) if len(distributions) == 1 else {}
+    if len(trials) < FEWEST_TRIALS or trials["value"].nunique() < 2:
+        return {}
+    if len(distributions) == 1:
+        return dict.fromkeys(distributions, 1.0)
     with silent():
         made = optuna.create_study(direction="maximize")
         made.add_trials(
             [
                 optuna.create_trial(
-                    params={name: row[name] for name in distributions}, distributions=distributions, value=row["value"]
+                    params={name: row[name] for name in distributions},
+                    distributions=distributions,
+                    value=row["value"],
                 )
                 for row in trials.to_dict("records")
             ]
-        )  # fmt: skip
+        )
         evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=32, seed=seed)
         found = optuna.importance.get_param_importances(made, evaluator=evaluator, params=list(distributions))
     return {name: float(found[name]) for name in sorted(found, key=found.__getitem__, reverse=True)}

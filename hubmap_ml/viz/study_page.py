@@ -27,6 +27,7 @@ class StudyGain:
         name: how it was measured.
         before, after: scores.
         low, high: 95 % interval of the gain; None where there is none.
+        words: why there is none, or how it was made.
     """
 
     name: str
@@ -34,6 +35,7 @@ class StudyGain:
     after: float
     low: float | None = None
     high: float | None = None
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _gains(page: StudyPage) -> str:
     rows = []
     for k, gain in enumerate(page.gains):
         size = gain.after - gain.before
-        interval, bar = "–", ""
+        interval, bar = f'<span class="note">{escape(gain.words) or "–"}</span>', ""
         if gain.low is not None and gain.high is not None:
             interval = f"{gain.low:+.4f} to {gain.high:+.4f}"
             width = f"{100 * (gain.high - gain.low) / (high - low):.2f}%"
@@ -163,8 +165,11 @@ def _gains(page: StudyPage) -> str:
         )
     legend = (
         "<b>Cross-fitted</b>: each fold scored with the values that the other folds chose. The other line is measured "
-        "on the images that the values were chosen on, and flatters. Intervals: paired bootstrap on these images."
+        "on the images that the values were chosen on, and flatters."
     )
+    made = next((gain.words for gain in page.gains if gain.low is not None and gain.words), "")
+    if made:
+        legend += f" Intervals: {escape(made)}."
     return section("Gain", _table(("", "before", "after", "gain", "95 % interval", ""), rows, legend))
 
 

@@ -228,10 +228,10 @@ def test_overlap_over_the_smaller_mask(example, seed):
 @pytest.mark.parametrize("crowds", [False, True])
 def test_overlaps_of_two_thousand_masks_with_themselves_are_pycocotools(crowds):
     rng = np.random.default_rng(4)
-    dense = np.zeros((2000, 130, 200), bool)
+    dense = np.zeros((2000, 70, 90), bool)
     for mask in dense:
-        y, x, high, wide = (*rng.integers(0, [120, 190]), *rng.integers(1, 40, 2))
-        mask[y : y + high, x : x + wide] = rng.random((130, 200))[y : y + high, x : x + wide] < 0.8
+        y, x, high, wide = (*rng.integers(0, [65, 85]), *rng.integers(1, 30, 2))
+        mask[y : y + high, x : x + wide] = rng.random((70, 90))[y : y + high, x : x + wide] < 0.8
     masks = BitMasks.from_dense(dense)
     rles = coco_mask.encode(np.asfortranarray(dense.transpose(1, 2, 0).astype(np.uint8)))
     crowd = rng.random(2000) < 0.3 if crowds else np.zeros(2000, bool)

@@ -34,7 +34,7 @@ def by_opencv(mask, operation, kernel, shape, iterations, border):
     return cv2.morphologyEx(image, OPERATIONS[operation], element, iterations=iterations, **beyond) > 0
 
 
-@settings(deadline=None, max_examples=400)
+@settings(deadline=None, max_examples=200)
 @given(
     st.sampled_from(list(OPERATIONS)),
     kernels,
