@@ -61,6 +61,72 @@ def htc(*, semantic: bool = False) -> dict[str, Any]:
     return member(_cascade("HybridTaskCascade", "HybridTaskCascadeRoIHead", "HTCMaskHead", extra))
 
 
+def mask_scoring() -> dict[str, Any]:
+    """Mask Scoring R-CNN: a head that predicts how good a mask is."""
+    config = mask_rcnn()
+    model = config["model"]
+    model["type"] = "MaskScoringRCNN"
+    model["roi_head"] |= {
+        "type": "MaskScoringRoIHead",
+        "mask_iou_head": {
+            "type": "MaskIoUHead",
+            "num_convs": 4,
+            "num_fcs": 2,
+            "roi_feat_size": 14,
+            "in_channels": CHANNELS,
+            "conv_out_channels": CHANNELS,
+            "fc_out_channels": 16,
+        },
+    }
+    model["train_cfg"]["rcnn"]["mask_thr_binary"] = 0.5
+    return config
+
+
+def point_rend() -> dict[str, Any]:
+    """PointRend: a coarse mask, refined at its uncertain points."""
+    config = mask_rcnn()
+    model = config["model"]
+    model["type"] = "PointRend"
+    model["roi_head"] |= {
+        "type": "PointRendRoIHead",
+        "mask_roi_extractor": {
+            "type": "GenericRoIExtractor",
+            "aggregation": "concat",
+            "roi_layer": {"type": "SimpleRoIAlign", "output_size": 14},
+            "out_channels": CHANNELS,
+            "featmap_strides": [4],
+        },
+        "mask_head": {
+            "type": "CoarseMaskHead",
+            "num_fcs": 2,
+            "in_channels": CHANNELS,
+            "conv_out_channels": CHANNELS,
+            "fc_out_channels": 32,
+            "loss_mask": {"type": "CrossEntropyLoss", "use_mask": True, "loss_weight": 1.0},
+        },
+        "point_head": {
+            "type": "MaskPointHead",
+            "num_fcs": 3,
+            "in_channels": CHANNELS,
+            "fc_channels": CHANNELS,
+            "coarse_pred_each_layer": True,
+            "loss_point": {"type": "CrossEntropyLoss", "use_mask": True, "loss_weight": 1.0},
+        },
+    }
+    model["train_cfg"]["rcnn"] |= {
+        "mask_size": 7,
+        "num_points": 14 * 14,
+        "oversample_ratio": 3,
+        "importance_sample_ratio": 0.75,
+    }
+    model["test_cfg"]["rcnn"] |= {
+        "subdivision_steps": 5,
+        "subdivision_num_points": 28 * 28,
+        "scale_factor": 2,
+    }
+    return config
+
+
 def member(model: dict[str, Any]) -> dict[str, Any]:
     """A member around a model: 64 pixels, one epoch, AdamW."""
     return {

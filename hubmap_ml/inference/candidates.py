@@ -4,7 +4,7 @@ other.
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
 from typing import cast
@@ -61,9 +61,9 @@ def predict_candidates(
 ) -> Iterator[tuple[Images, Instances, CandidateStats]]:
     """Predict the candidates of each image, as they come.
 
-    Scores are the network's own. A view changes the image itself, and boxes and masks are changed back. Of
-    boxes of a view that overlap by more than `dedupe_iou` and have one label only the higher-scored stays;
-    then the `max_per_image` highest of the view stay.
+    Scores are the network's own; a mask scoring head's word is multiplied in last. A view changes the image itself, and
+    boxes and masks are changed back. Of boxes of a view that overlap by more than `dedupe_iou` and have one label only
+    the higher-scored stays; then the `max_per_image` highest of the view stay.
 
     Args:
         network: opened by `open_network`.
@@ -166,7 +166,11 @@ def _predict(network, shown, select, batch):
                 zip(chunk, forward.boxes(), strict=True)
             ):
                 kept, count = select(boxes, scores)
-                crops = forward.masks(number, kept.boxes, kept.labels)
+                crops, quality = forward.masks(number, kept.boxes, kept.labels)
+                if quality is not None:  # mask scoring: the score of a mask is both, in the order of both
+                    scores = kept.scores * quality.clip(0.0, 1.0)
+                    order = np.argsort(-scores, kind="stable")
+                    kept, crops = replace(kept, scores=scores).take(order), crops[order]
                 size = {"height": item.height, "width": item.width}
                 parts.append(
                     _Part(

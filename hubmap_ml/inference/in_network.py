@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from hubmap_ml.inference.network import Network
 from hubmap_ml.inference.two_stage import ForwardPass, quantised
 from hubmap_ml.inference.views import boxes_from_view, boxes_in_view, crops_from_view
+from hubmap_ml.spec import InputError
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,15 @@ class MergedViews:
 
     def masks(self, boxes: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.uint8]:
         """Mask probabilities (n, h, w) over boxes (n, 4) of the image, in steps of 1/255."""
-        crops = [
-            crops_from_view(forward.probabilities(0, one.from_image(boxes), labels), one.view)
-            for one, forward in zip(self._shown, self._passes, strict=True)
-        ]
+        crops = []
+        for one, forward in zip(self._shown, self._passes, strict=True):
+            seen, quality = forward.probabilities(0, one.from_image(boxes), labels)
+            if quality is not None:
+                raise InputError(
+                    "a mask scoring network's views cannot be merged inside it (predict.merge: in_network); merge its "
+                    "candidates: match_mean, nms or wbf"
+                )
+            crops.append(crops_from_view(seen, one.view))
         return quantised(np.mean(crops, axis=0, dtype=np.float32))
 
 

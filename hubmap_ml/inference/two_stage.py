@@ -2,7 +2,8 @@
 
 Follows `simple_test` of mmdet 2.28.2's StandardRoIHead (roi_heads/test_mixins.py), CascadeRoIHead and
 HybridTaskCascadeRoIHead up to the call of `multiclass_nms`: a cascade's class logits are the mean over its
-stages, its boxes the last stage's, its masks the mean of the stages' probabilities.
+stages, its boxes the last stage's, its masks the mean of the stages' probabilities. PointRend's masks are the refined
+ones; Mask Scoring R-CNN's head also says how good a mask is.
 """
 
 from collections.abc import Sequence
@@ -20,7 +21,14 @@ from hubmap_ml.spec import InputError
 # Boxes whose masks are computed at once: at 256 channels of 28 x 28 floats some 200 MB.
 MASKS_AT_ONCE = 256
 
-SINGLE_STAGE_HEADS = ("StandardRoIHead", "DoubleHeadRoIHead", "DynamicRoIHead", "PISARoIHead")
+SINGLE_STAGE_HEADS = (
+    "StandardRoIHead",
+    "DoubleHeadRoIHead",
+    "DynamicRoIHead",
+    "PISARoIHead",
+    "MaskScoringRoIHead",
+    "PointRendRoIHead",
+)
 CASCADE_HEADS = ("CascadeRoIHead", "HybridTaskCascadeRoIHead")
 
 
@@ -92,7 +100,9 @@ class ForwardPass:
             )
         return [_by_class(boxes, scores) for boxes, scores in decoded]
 
-    def masks(self, number: int, boxes: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.uint8]:
+    def masks(
+        self, number: int, boxes: NDArray[np.float32], labels: NDArray[Any]
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
         """Mask probabilities over boxes of one input.
 
         Args:
@@ -101,21 +111,26 @@ class ForwardPass:
             labels: (n,) class of each.
 
         Returns:
-            (n, h, w) uint8 at the mask head's own size, in steps of 1/255.
+            Of each box the mask, (n, h, w) uint8 at the mask head's own size, in steps of 1/255, and the quality (n,)
+            that a mask scoring head expects of it; None without such a head.
         """
-        return quantised(self.probabilities(number, boxes, labels))
+        crops, quality = self.probabilities(number, boxes, labels)
+        return quantised(crops), quality
 
     def probabilities(
         self, number: int, boxes: NDArray[np.float32], labels: NDArray[Any]
-    ) -> NDArray[np.float32]:
-        """Mask probabilities as ``masks`` gives them, before they are rounded."""
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """Mask probabilities, and their qualities, as ``masks`` gives them, before they are rounded."""
         parts = [
             self._mask_chunk(
                 number, boxes[start : start + MASKS_AT_ONCE], labels[start : start + MASKS_AT_ONCE]
             )
             for start in range(0, len(boxes), MASKS_AT_ONCE)
         ]
-        return np.concatenate(parts) if parts else np.zeros((0, 1, 1), np.float32)
+        if not parts:
+            return np.zeros((0, 1, 1), np.float32), None
+        crops, qualities = zip(*parts, strict=True)
+        return np.concatenate(crops), None if qualities[0] is None else np.concatenate(qualities)
 
     def _cascade(self) -> list[tuple[Tensor, Tensor]]:
         head = self._head
@@ -165,36 +180,42 @@ class ForwardPass:
 
     def _mask_chunk(
         self, number: int, boxes: NDArray[np.float32], labels: NDArray[Any]
-    ) -> NDArray[np.float32]:
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         device = self._features[0].device
         scaled = torch.from_numpy(boxes).to(device) * torch.as_tensor(
             self._metas[number]["scale_factor"], device=device
         )
         rois = torch.cat([scaled.new_full((len(scaled), 1), number), scaled], dim=1)
-        mean = sum(logits.sigmoid() for logits in self._mask_logits(rois)) / float(self._mask_stages())
+        classes = torch.as_tensor(labels, device=device).long()
+        stages, quality = self._mask_logits(rois, classes)
+        mean = sum(logits.sigmoid() for logits in stages) / float(len(stages))
         if _last(self._head.mask_head).class_agnostic:
             chosen = mean[:, 0]
         else:
-            chosen = mean[
-                torch.arange(len(mean), device=device), torch.as_tensor(labels, device=device).long()
-            ]
+            chosen = mean[torch.arange(len(mean), device=device), classes]
         if not bool(torch.isfinite(chosen).all()):
             raise InputError("the network's masks are not numbers: its training diverged")
-        return chosen.float().cpu().numpy()
+        return chosen.float().cpu().numpy(), None if quality is None else quality.float().cpu().numpy()
 
-    def _mask_stages(self) -> int:
-        return len(self._head.mask_head) if isinstance(self._head.mask_head, nn.ModuleList) else 1
-
-    def _mask_logits(self, rois: Tensor) -> list[Tensor]:
-        """Logits (n, classes or 1, h, w) of each stage."""
+    def _mask_logits(self, rois: Tensor, classes: Tensor) -> tuple[list[Tensor], Tensor | None]:
+        """Logits (n, classes or 1, h, w) of each stage, and the expected quality (n,) of each mask."""
         head = self._head
         kind = type(head).__name__
         if kind == "HybridTaskCascadeRoIHead":
-            return self._hybrid_mask_logits(rois)
+            return self._hybrid_mask_logits(rois), None
         if kind == "CascadeRoIHead":
             stages = range(head.num_stages)
-            return [head._mask_forward(stage, self._features, rois)["mask_pred"] for stage in stages]
-        return [head._mask_forward(self._features, rois)["mask_pred"]]
+            return [head._mask_forward(stage, self._features, rois)["mask_pred"] for stage in stages], None
+        result = head._mask_forward(self._features, rois)
+        logits = result["mask_pred"]
+        if kind == "PointRendRoIHead":
+            refined = head._mask_point_forward_test(self._features, rois, classes, logits, self._metas)
+            return [refined], None
+        if kind == "MaskScoringRoIHead":
+            every = torch.arange(len(rois), device=rois.device)
+            expected = head.mask_iou_head(result["mask_feats"], logits[every, classes])
+            return [logits], expected[every, classes]
+        return [logits], None
 
     def _hybrid_mask_logits(self, rois: Tensor) -> list[Tensor]:
         """HTC: all stages look at the last stage's regions, each handing its features to the next."""

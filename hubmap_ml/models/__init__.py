@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from hubmap_ml.models.checkpoints import Checkpoint, copy_checkpoint, read_checkpoint, write_checkpoint
     from hubmap_ml.models.detectors import build_detector
     from hubmap_ml.models.devices import cuda_ops_version, open_device, use_one_thread
+    from hubmap_ml.models.importing import import_weights
     from hubmap_ml.models.pipelines import TestPipeline, TrainPipeline
+    from hubmap_ml.models.published import keep_as_safetensors
     from hubmap_ml.models.weights import LoadReport, load_weights, save_weights
 
 _HOMES = {
@@ -24,6 +26,8 @@ _HOMES = {
     "build_detector": "detectors",
     "copy_checkpoint": "checkpoints",
     "cuda_ops_version": "devices",
+    "import_weights": "importing",
+    "keep_as_safetensors": "published",
     "load_weights": "weights",
     "open_device": "devices",
     "read_checkpoint": "checkpoints",
@@ -40,6 +44,8 @@ __all__ = [
     "build_detector",
     "copy_checkpoint",
     "cuda_ops_version",
+    "import_weights",
+    "keep_as_safetensors",
     "load_weights",
     "open_device",
     "read_checkpoint",

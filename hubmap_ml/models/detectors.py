@@ -1,4 +1,4 @@
-"""Detectors from mmdet's registry, fitted to the data's categories."""
+"""Detectors from mmdet's registry and `hubmap_ml.models.architectures`, fitted to the data's categories."""
 
 import copy
 from collections.abc import Mapping
@@ -8,7 +8,11 @@ from mmcv import ConfigDict
 from mmdet.models import build_detector as build_registered
 from torch import nn
 
+from hubmap_ml.models.architectures.normalisation import synchronised
+from hubmap_ml.models.architectures.two_pyramids import COMPOSITES
+from hubmap_ml.models.architectures.two_pyramids import NECK as TWO_PYRAMID_NECK
 from hubmap_ml.models.compatibility import hush_loggers
+from hubmap_ml.models.stems import set_stem_stride, take_stem_stride
 from hubmap_ml.spec import InputError
 
 hush_loggers()
@@ -23,7 +27,9 @@ def build_detector(config: Mapping[str, Any], n_categories: int) -> nn.Module:
     read.
 
     Args:
-        config: a member's configuration (plain data).
+        config: a member's configuration (plain data). With the neck of a composite backbone (CBFPN) a detector's name
+            stands for the one that learns from both pyramids; `SyncBN` is `BN` where one process trains;
+            ``backbone.stem_stride`` is that of `hubmap_ml.models.stems`.
         n_categories: classes of the data, at least 1.
 
     Raises:
@@ -33,10 +39,17 @@ def build_detector(config: Mapping[str, Any], n_categories: int) -> nn.Module:
         raise InputError("a detector needs at least one category: the data has none")
     model = copy.deepcopy(dict(config["model"]))
     set_class_counts(model, n_categories)
+    if _has_two_pyramids(model):
+        model["type"] = COMPOSITES.get(model["type"], model["type"])
+    stem_stride = take_stem_stride(model)
+    if not synchronised():
+        model = _single_process(model)
     try:
-        return build_registered(ConfigDict(_single_process(model)))
+        detector: nn.Module = build_registered(ConfigDict(model))
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError) as error:
         raise InputError(f"the member's model cannot be built: {type(error).__name__}: {error}") from error
+    set_stem_stride(detector.backbone, stem_stride)
+    return detector
 
 
 def set_class_counts(model: dict[str, Any], n_categories: int) -> None:
@@ -74,6 +87,12 @@ def _without_pretrained(value: Any) -> Any:
 
 def _is_pretrained(init: Any) -> bool:
     return isinstance(init, dict) and init.get("type") == "Pretrained"
+
+
+def _has_two_pyramids(model: Mapping[str, Any]) -> bool:
+    neck = model.get("neck")
+    parts = neck if isinstance(neck, list | tuple) else [neck]
+    return any(isinstance(part, Mapping) and part.get("type") == TWO_PYRAMID_NECK for part in parts)
 
 
 def _single_process(value: Any) -> Any:

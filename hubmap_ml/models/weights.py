@@ -2,13 +2,14 @@
 
 import hashlib
 from collections import OrderedDict
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from hubmap_ml.spec import InputError
 
@@ -23,26 +24,31 @@ class LoadReport:
             own.
         missing: only in the network: it keeps its own.
         unexpected: only in the file: left out.
+        converted: what was done to names ("names") and tensors (by name) on their way; nothing where the file is ours.
     """
 
     loaded: tuple[str, ...]
     reinitialised: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
+    converted: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
         """Whether file and network hold exactly the same tensors."""
         return not (self.reinitialised or self.missing or self.unexpected)
 
-    def to_data(self) -> dict[str, list[str]]:
+    def to_data(self) -> dict[str, list[str] | dict[str, str]]:
         """JSON-able."""
-        return {key: list(value) for key, value in asdict(self).items()}
+        names = ("loaded", "reinitialised", "missing", "unexpected")
+        return {**{key: list(getattr(self, key)) for key in names}, "converted": dict(self.converted)}
 
     def __str__(self) -> str:
+        resized = len(self.converted.keys() - {"names"})
         return (
             f"{len(self.loaded)} tensors loaded, {len(self.reinitialised)} re-initialised (other shape), "
             f"{len(self.missing)} missing, {len(self.unexpected)} unexpected"
+            + (f", {resized} converted" if resized else "")
         )
 
 
@@ -72,7 +78,23 @@ def load_weights(model: nn.Module, path: Path) -> LoadReport:
     Raises:
         InputError: no such file, not a safetensors file, or not one tensor fits.
     """
-    found = read_tensors(path)
+    return copy_weights(model, read_tensors(path), str(path))
+
+
+def copy_weights(
+    model: nn.Module, found: Mapping[str, Tensor], where: str, *, converted: Mapping[str, str] | None = None
+) -> LoadReport:
+    """Copy tensors into a network wherever name and shape agree.
+
+    Args:
+        model: changed in place.
+        found: by name.
+        where: they come from, for the error.
+        converted: for the report.
+
+    Raises:
+        InputError: not one tensor fits.
+    """
     own = model.state_dict()
     loaded = sorted(key for key in found if key in own and own[key].shape == found[key].shape)
     report = LoadReport(
@@ -82,10 +104,11 @@ def load_weights(model: nn.Module, path: Path) -> LoadReport:
         ),
         missing=tuple(sorted(own.keys() - found.keys())),
         unexpected=tuple(sorted(found.keys() - own.keys())),
+        converted=dict(converted or {}),
     )
     if not loaded:
         raise InputError(
-            f"{path}: none of its {len(found)} tensors fits the network: these are another model's weights"
+            f"{where}: none of its {len(found)} tensors fits the network: these are another model's weights"
         )
     state = OrderedDict((key, found[key]) for key in loaded)
     # Modules look into the version of a state to bring older layouts up to date: ours is always the present

@@ -5,7 +5,7 @@ from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
 from hubmap_ml.spec.credentials import hide_credentials_in_logs, without_credentials
 from hubmap_ml.spec.errors import DoneElsewhere, InputError, Interrupted
-from hubmap_ml.spec.experiment import Experiment, Member, experiment_from_data, load_experiment
+from hubmap_ml.spec.experiment import Experiment, Member, Weights, experiment_from_data, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
 from hubmap_ml.spec.member_config import check as check_member_config
@@ -27,6 +27,7 @@ __all__ = [
     "NullRecorder",
     "Recorder",
     "StageInputs",
+    "Weights",
     "apply_overrides",
     "check_member_config",
     "config_changes",

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SerializeAsAny,
@@ -125,6 +126,39 @@ class Data(Part):
         return self
 
 
+def _named(value: Any) -> Any:
+    return {"source": value} if isinstance(value, str) else value
+
+
+class Weights(Part):
+    """Weights of others that a member's first training starts from, in place of random ones.
+
+    ``source`` is a file: a path (from the experiment's folder), ``https://…``, ``s3://BUCKET/…``, ``runs:/RUN/…`` or
+    ``models:/NAME/VERSION/…``. What may change behind its address needs its SHA-256. ``ema`` takes the weights averaged
+    over time, where a file stores both.
+    """
+
+    source: str = Field(min_length=1)
+    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
+    ema: bool = False
+
+    @property
+    def scheme(self) -> str:
+        """How the file is had: ``""`` for a path, else the address's scheme."""
+        scheme, separator, _ = self.source.partition(":/")
+        return scheme if separator else ""
+
+    @model_validator(mode="after")
+    def _known_and_fixed(self) -> "Weights":
+        if self.scheme not in ("", "http", "https", "s3", "runs", "models"):
+            raise ValueError(
+                f"source {self.source!r} is none of a path, https://…, s3://…, runs:/…, models:/…"
+            )
+        if self.scheme in ("http", "https", "s3") and self.sha256 is None:
+            raise ValueError(f"source {self.source!r} may change: say the file's sha256 beside it")
+        return self
+
+
 class Pretrain(Part):
     """Stage 1: training on a large, noisy pool.
 
@@ -181,7 +215,7 @@ class Predict(Part):
 
 
 class Member(Part):
-    """One recipe: trained in one or two stages on each fold.
+    """One recipe: trained in one or two stages on each fold; the first of them starts from ``weights``.
 
     ``refit`` names another member whose recipe is trained on all data instead (see ``spec.refit``).
     """
@@ -189,6 +223,7 @@ class Member(Part):
     kind: Literal["trained"] = "trained"
     refit: str | None = None
     trainer: Literal["mmdet"] = "mmdet"
+    weights: Annotated[Weights | None, BeforeValidator(_named)] = None
     pretrain: Pretrain | None = None
     finetune: Finetune
     predict: Predict = Predict()

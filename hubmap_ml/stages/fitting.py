@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.spec import StageInputs, encode_config
-from hubmap_ml.stages import inputs
+from hubmap_ml.spec import StageInputs, encode_config, without_credentials
+from hubmap_ml.stages import inputs, weight_files
 from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
@@ -52,7 +52,7 @@ def fit_and_record(
             "lr": config["optimizer"].get("lr", "default"),
             "images/train": len(train),
             "images/valid": len(valid),
-            "starts_from": f"pretrain {start.run_id}" if start else "random weights",
+            "starts_from": _starts_from(at, member, wanted, start),
         }
     )
     log_images(at.run, data, train, session.experiment.name, "training")
@@ -60,6 +60,11 @@ def fit_and_record(
         log_images(at.run, data, valid, session.experiment.name, "validation")
     record_training_images(at, wanted.stage, data.images.ids[train], start=start)
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
+    named = session.experiment.members[member].weights
+    if "weights" in values and named is not None:
+        weights = weight_files.as_safetensors(
+            named, session.experiment.folder, digest=values["weights"]["sha256"]
+        )
     earlier = None
     if not session.reproduces:
         earlier = interrupted(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
@@ -101,6 +106,14 @@ def fit_and_record(
         headline=last,
         details={"best": best, "best_epoch": result.best_epoch},
     )
+
+
+def _starts_from(at: Running, member: str, wanted: StageInputs, start: FoundRun | None) -> str:
+    """What a training's first weights are, in words."""
+    named = at.session.experiment.members[member].weights
+    if "weights" in wanted.values and named is not None:
+        return f"{without_credentials(named.source)} (sha256 {wanted.values['weights']['sha256'][:12]})"
+    return f"pretrain {start.run_id}" if start else "random weights"
 
 
 def fit_data(

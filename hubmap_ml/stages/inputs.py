@@ -15,7 +15,7 @@ import numpy as np
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import line_of
 from hubmap_ml.spec import ALL_DATA, Experiment, StageInputs
-from hubmap_ml.stages import initial_weights, precision, splits
+from hubmap_ml.stages import initial_weights, precision, splits, weight_files
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
 
@@ -207,9 +207,15 @@ def _training(
         config = {key: value for key, value in config.items() if key != "fp16"}
     kept = sorted(experiment.keep.checkpoints)
     # A run that kept both serves every later wish; one that kept less is another result.
-    less = {} if kept == ["best", "last"] else {"checkpoints": kept}
+    special: dict[str, Any] = {} if kept == ["best", "last"] else {"checkpoints": kept}
+    named = experiment.members[member].weights
+    if named is not None and not upstream:
+        special["weights"] = {
+            "sha256": weight_files.digest(named, experiment.folder),
+            "ema": named.ema,
+        }
     values = {
-        **less,
+        **special,
         "categories": list(experiment.data.types),
         "config": initial_weights.by_content(config),
         "precision": "single" if config.get("fp16") is None else "half",

@@ -3,6 +3,7 @@
 from hubmap_ml.spec import without_credentials
 from hubmap_ml.tracking import memory
 from hubmap_ml.tracking.children import child_rows
+from hubmap_ml.tracking.fetching import local_copy
 from hubmap_ml.tracking.lineage import (
     COMMIT,
     REUSES,
@@ -91,6 +92,7 @@ __all__ = [
     "lineage_of",
     "link",
     "local_artifact",
+    "local_copy",
     "memory",
     "open_store",
     "point_alias",

@@ -69,7 +69,9 @@ def _resolved(uri: str) -> str:
     """The address behind ``runs:`` and ``models:``, which say nothing of where files lie."""
     try:
         if uri.startswith("models:"):
-            return _resolved(str(ModelsArtifactRepository.get_underlying_uri(uri)))  # type: ignore[no-untyped-call]
+            version, path = ModelsArtifactRepository.split_models_uri(uri)  # type: ignore[no-untyped-call]
+            base = str(ModelsArtifactRepository.get_underlying_uri(version))  # type: ignore[no-untyped-call]
+            return _resolved(f"{base.rstrip('/')}/{path}" if path else base)
         if uri.startswith("runs:"):
             return str(RunsArtifactRepository.get_underlying_uri(uri))
     except MlflowException as error:

@@ -26,8 +26,8 @@ class FitInputs:
         seed: of every draw.
         metric: which score chooses the best epoch (``ap60``, ``coco_segm``, ``dice`` or ``dsb_map``).
         postprocess: steps between candidates and the scores after each epoch, as data.
-        init_weights: a checkpoint folder or safetensors file to start from; None starts from the network's
-            own initialisation.
+        init_weights: a checkpoint folder, or a file of published weights, to start from; None starts from the
+            network's own initialisation.
     """
 
     config: Mapping[str, Any]
@@ -83,7 +83,7 @@ class FitResult:
     history: Sequence[Mapping[str, float]]
     headline: Sequence[float]
     notes: Sequence[str] = field(default_factory=tuple)
-    load_report: Mapping[str, Sequence[str]] | None = None
+    load_report: Mapping[str, Sequence[str] | Mapping[str, str]] | None = None
 
 
 class Trainer(Protocol):

@@ -16,7 +16,7 @@ from hubmap_ml.inference.views import boxes_in_view, crops_in_view
 from hubmap_ml.instances import Category, Images, Instances
 from hubmap_ml.models import TestPipeline, build_detector
 from hubmap_ml.spec import InputError
-from tests.detectors import cascade, htc, mask_rcnn
+from tests.detectors import cascade, htc, mask_rcnn, mask_scoring, point_rend
 
 MEMBERS: dict[str, Callable[[], dict[str, Any]]] = {
     "mask_rcnn": mask_rcnn,
@@ -24,6 +24,7 @@ MEMBERS: dict[str, Callable[[], dict[str, Any]]] = {
     "cascade": cascade,
     "htc": htc,
     "htc_semantic": lambda: htc(semantic=True),
+    "point_rend": point_rend,
 }
 
 
@@ -104,6 +105,24 @@ def test_the_members_own_test_configuration_on_its_candidates_is_mmdets_simple_t
             near = np.abs(kept.masks.soft.paste(int(i), 45, 61) - settings["mask_thr_binary"]) < 1 / 255
             different = bits.to_dense(int(i), 45, 61) != expected_masks[label][place]
             assert not (different & ~near).any()
+
+
+def test_a_mask_scoring_heads_word_is_multiplied_into_the_score() -> None:
+    net = network(mask_scoring(), 1, n_categories=2)
+    with torch.no_grad():
+        net.model.roi_head.mask_iou_head.fc_mask_iou.bias.copy_(torch.tensor([0.6, 0.8]))
+    image = picture(45, 61)
+    expected_boxes, (_, expected_scores) = simple_test(net, image)
+    found = everything(net, image)
+    assert (np.diff(found.scores) <= 0).all()
+    told = 0
+    for label in range(2):
+        for box, score in zip(expected_boxes[label], expected_scores[label], strict=True):
+            same = (found.labels == label) & (found.boxes == box[:4]).all(1)
+            assert np.isclose(found.scores[same], score, rtol=1e-5).any()
+            assert score < box[4]
+            told += 1
+    assert told > 5
 
 
 @pytest.mark.parametrize("name", ["mask_rcnn", "htc"])

@@ -81,11 +81,10 @@ def test_a_network_without_masks_or_with_an_unknown_head_is_refused(tmp_path: Pa
     with pytest.raises(InputError, match="no mask head"):
         open_network(tmp_path / "boxes")
     config = mask_rcnn()
-    config["model"]["roi_head"]["type"] = "PointRendRoIHead"
-    config["model"]["roi_head"]["point_head"] = {"type": "MaskPointHead", "in_channels": 8, "num_fcs": 1}
-    write(tmp_path / "point", config)
-    with pytest.raises(InputError, match="PointRendRoIHead cannot be predicted"):
-        open_network(tmp_path / "point")
+    config["model"]["roi_head"] |= {"type": "TridentRoIHead", "num_branch": 3, "test_branch_idx": 1}
+    write(tmp_path / "trident", config)
+    with pytest.raises(InputError, match="TridentRoIHead cannot be predicted"):
+        open_network(tmp_path / "trident")
 
 
 def test_a_gpu_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch: Any) -> None:

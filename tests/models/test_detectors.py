@@ -9,7 +9,8 @@ import torch
 from hubmap_ml.models import build_detector
 from hubmap_ml.models.detectors import without_pretrained
 from hubmap_ml.spec import InputError
-from tests.detectors import CHANNELS, cascade, htc, mask_rcnn
+from tests.detectors import CHANNELS, cascade, htc, mask_rcnn, mask_scoring, point_rend
+from tests.models.batches import batch
 
 
 @pytest.mark.parametrize("build", [mask_rcnn, cascade, htc])
@@ -70,3 +71,34 @@ def test_a_built_network_trains_a_step() -> None:
     model = build_detector(htc(), 1)
     assert sum(parameter.numel() for parameter in model.parameters()) < 300_000
     assert model.backbone.conv1.out_channels == CHANNELS
+
+
+@pytest.mark.parametrize("build", [mask_scoring, point_rend])
+def test_further_mask_heads_count_the_datas_classes_and_learn(build: Any) -> None:
+    model = build_detector(build(), 2).train()
+    extra = model.roi_head.mask_iou_head if build is mask_scoring else model.roi_head.point_head
+    assert extra.num_classes == model.roi_head.mask_head.num_classes == 2
+    torch.manual_seed(0)
+    losses = model.forward_train(**batch())
+    assert ("loss_mask_iou" if build is mask_scoring else "loss_point") in losses
+    model._parse_losses(losses)[0].backward()
+    assert all(torch.isfinite(one.grad).all() for one in extra.parameters() if one.grad is not None)
+
+
+BACKBONES: list[tuple[dict[str, Any], tuple[int, ...]]] = [
+    ({"type": "ResNeXt", "depth": 50, "groups": 2, "base_width": 2, "base_channels": 8}, (32, 64, 128, 256)),
+    (
+        {"type": "SwinTransformer", "embed_dims": 8, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)},
+        (8, 16, 32, 64),
+    ),
+    ({"type": "TimmEfficientNet", "arch": "b0"}, (24, 40, 112, 320)),
+]
+
+
+@pytest.mark.parametrize(("backbone", "channels"), BACKBONES)
+def test_further_backbones_fit_a_detector(backbone: dict[str, Any], channels: tuple[int, ...]) -> None:
+    config = mask_rcnn()
+    config["model"]["backbone"] = dict(backbone)
+    config["model"]["neck"]["in_channels"] = list(channels)
+    losses = build_detector(config, 1).train().forward_train(**batch())
+    assert {"loss_rpn_cls", "loss_cls", "loss_mask"} <= losses.keys()

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import yaml
 
-from hubmap_ml.spec import InputError, load_experiment
+from hubmap_ml.spec import InputError, Weights, load_experiment
 from hubmap_ml.spec.experiment import Ensemble, Predict
 
 GOOD: dict[str, Any] = {
@@ -171,3 +171,37 @@ def test_all_eight_views_have_a_name_of_their_own() -> None:
 def test_options_of_a_fusion_that_do_not_fit_are_refused(ensemble: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Ensemble.model_validate(ensemble)
+
+
+@pytest.mark.parametrize(
+    ("weights", "scheme"),
+    [
+        ("beit.pth", ""),
+        ({"source": "/shelf/beit.pth", "ema": True}, ""),
+        ({"source": "https://example.org/w.pth", "sha256": "0" * 64}, "https"),
+        ({"source": "s3://shelf/w.pth", "sha256": "0" * 64}, "s3"),
+        ("runs:/abc/checkpoints/last/weights.safetensors", "runs"),
+        ("models:/shelf@best/w.pth", "models"),
+    ],
+)
+def test_weights_to_start_from_have_an_address(weights: Any, scheme: str) -> None:
+    assert (
+        Weights.model_validate(weights if isinstance(weights, dict) else {"source": weights}).scheme == scheme
+    )
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("https://example.org/w.pth", "may change: say the file's sha256"),
+        ("s3://shelf/w.pth", "may change: say the file's sha256"),
+        ("ftp://example.org/w.pth", "none of a path, https"),
+        ({"source": "w.pth", "sha256": "ABC"}, "sha256"),
+    ],
+)
+def test_weights_that_could_be_anything_are_refused(tmp_path: Path, weights: Any, message: str) -> None:
+    path = tmp_path / "experiment.yaml"
+    members = {"a": {"finetune": {"config": "a.py"}, "weights": weights}}
+    path.write_text(yaml.safe_dump({"name": "x", "data": {"raw": "raw"}, "members": members}))
+    with pytest.raises(InputError, match=message):
+        load_experiment(path)

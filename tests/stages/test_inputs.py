@@ -50,6 +50,7 @@ data:
   pools: {{pretrain: {{dataset: 2}}, finetune: {{dataset: 1}}, same: {{dataset: [2]}}, clean: {{dataset: [1]}}}}
 members:
   a: &member
+    weights: &weights {{source: "https://example.org/w.pth", sha256: {"a" * 64}}}
     pretrain: {{config: {MEMBERS}/maskrcnn_stage1.py, checkpoint: last}}
     finetune: {{config: {MEMBERS}/maskrcnn_stage2.py}}
   b: *member
@@ -102,6 +103,9 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "members.a.kind": ("other", set()),
     "members.a.refit": ("b", of("a", since="finetune")),
     "members.a.trainer": ("other", of("a", since="pretrain")),
+    "members.a.weights.source": ("https://example.org/moved.pth", set()),
+    "members.a.weights.sha256": ("b" * 64, of("a", since="pretrain")),
+    "members.a.weights.ema": (True, of("a", since="pretrain")),
     "members.a.pretrain.config": (f"{MEMBERS}/maskrcnn_stage2.py", of("a", since="pretrain")),
     "members.a.pretrain.pool": ("clean", of("a", since="pretrain")),
     "members.a.pretrain.checkpoint": ("best", of("a", since="finetune")),
@@ -347,8 +351,8 @@ CHANGES: Mapping[str, tuple[Callable[[Place], object], set[str]]] = {
     "the learning rate in a configuration": (
         lambda place: (
             config_with(place, "optimizer = dict(lr=0.3)\n"),
-            edit(place.file, "b: *member", f"b: {{finetune: {{config: {MEMBERS}/maskrcnn_stage2.py}}, pretrain: "
-                 f"{{config: {MEMBERS}/maskrcnn_stage1.py, checkpoint: last}}}}"),
+            edit(place.file, "b: *member", f"b: {{weights: *weights, finetune: {{config: {MEMBERS}/"
+                 f"maskrcnn_stage2.py}}, pretrain: {{config: {MEMBERS}/maskrcnn_stage1.py, checkpoint: last}}}}"),
         ),
         of("a", since="finetune"),
     ),

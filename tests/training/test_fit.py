@@ -208,6 +208,26 @@ def test_training_starts_from_given_weights_and_reports_what_fitted(
     assert report == result.load_report
 
 
+def test_training_starts_from_weights_as_others_publish_them(
+    tiles: tuple[Path, Annotations], tmp_path: Path
+) -> None:
+    config = member(optimizer={"type": "SGD", "lr": 0.0})
+    model = build_detector(config, 80)
+    state = {f"module.{key}": value for key, value in model.state_dict().items()}
+    torch.save({"meta": {"epoch": 12}, "state_dict": state}, tmp_path / "published.pth")
+    result = fit(
+        inputs(config, init_weights=tmp_path / "published.pth"),
+        data(tiles, valid=None),
+        NullRecorder(tmp_path / "run"),
+    )
+    assert torch.equal(
+        weights(result.last)["backbone.conv1.weight"], model.state_dict()["backbone.conv1.weight"]
+    )
+    report = json.loads((tmp_path / "run" / "artifacts" / "load_report.json").read_text())
+    assert "roi_head.bbox_head.fc_cls.weight" in report["reinitialised"]
+    assert not report["missing"]
+
+
 def test_pretrained_weights_that_are_replaced_are_not_fetched(
     tiles: tuple[Path, Annotations], tmp_path: Path
 ) -> None:

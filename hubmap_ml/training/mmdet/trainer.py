@@ -15,7 +15,14 @@ from torch import nn
 
 from hubmap_ml.inference.two_stage import check_supported
 from hubmap_ml.instances import Annotations
-from hubmap_ml.models import LoadReport, build_detector, load_weights, open_device, use_one_thread
+from hubmap_ml.models import (
+    LoadReport,
+    build_detector,
+    import_weights,
+    load_weights,
+    open_device,
+    use_one_thread,
+)
 from hubmap_ml.models.checkpoints import WEIGHTS
 from hubmap_ml.models.detectors import without_pretrained
 from hubmap_ml.spec import InputError, Interrupted, Recorder
@@ -230,7 +237,7 @@ def _initial_model(inputs: FitInputs) -> tuple[nn.Module, LoadReport | None]:
     model = build_detector(without_pretrained(config), len(inputs.categories))
     model.init_weights()
     path = Path(inputs.init_weights)
-    return model, load_weights(model, path / WEIGHTS if path.is_dir() else path)
+    return model, load_weights(model, path / WEIGHTS) if path.is_dir() else import_weights(model, path)
 
 
 def _build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
