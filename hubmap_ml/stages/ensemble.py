@@ -23,6 +23,7 @@ from hubmap_ml.ensembling import (
     cross_fitted_alone,
     diversity,
     ensemble_study,
+    fusion_variants,
     version_tags,
 )
 from hubmap_ml.fusion import options_from_data, options_to_data
@@ -157,12 +158,23 @@ def work(session: Session) -> Outcome:
         )
 
 
+def check_fusion(session: Session) -> None:
+    """Refuse values of the fusion that do not fit each other before any work.
+
+    Raises:
+        InputError: there is such a value; named.
+    """
+    how = session.experiment.ensemble
+    fusion_variants(options_from_data(how.model_dump()), how.space)
+
+
 def identity(session: Session, client: Any, prepared: upstream.Prepared) -> StageInputs:
     """Return the inputs of an ensemble of the members that are promoted now.
 
     Raises:
         InputError: none is.
     """
+    check_fusion(session)
     members = promoted_versions(session, client, inputs.line(session, prepared.data))
     keys = {member: version.tags["hubmap.stage_key"] for member, version in members.items()}
     return inputs.ensemble(session, keys, prepared.data)

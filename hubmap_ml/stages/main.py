@@ -145,6 +145,7 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
     started = time.monotonic()
     with running(session, "main", subject=experiment.name) as at, TorchWorker() as worker:
         session.check_members()
+        ensemble.check_fusion(session)
         client = at.run.client
         inner = session.nested_in(at.run.run_id)
         steps = _Steps(inner, told, worker)

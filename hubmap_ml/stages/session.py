@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import hubmap_ml
-from hubmap_ml.ensembling import fusion_variants
-from hubmap_ml.fusion import options_from_data
 from hubmap_ml.postprocess import SoftNms, check_classes, parse_steps
 from hubmap_ml.spec import (
     Experiment,
@@ -100,8 +98,6 @@ class Session:
         check_classes(with_setting(steps, space.corners[0]), self.experiment.data.types)
         if self.experiment.tune.per_class:
             require_per_class(steps, space.names, self.experiment.data.types[0])
-        how = self.experiment.ensemble
-        fusion_variants(options_from_data(how.model_dump()), how.space)
         for member_name in self.experiment.members:
             for stage in TRAINED:
                 self.member_config(member_name, stage)

@@ -377,3 +377,12 @@ def test_two_calls_at_once_agree(place: Any, base: Any, tmp_path: Path) -> None:
         expected["challenger"] = str(found.challenger.version)
     assert aliases() == expected
     assert champion.recompute(open_store(), NAME, line) == found
+
+
+def test_a_value_that_fusion_does_not_have_is_refused_before_any_work(place: Any) -> None:
+    session, _ = place
+    with pytest.raises(InputError, match=r"ensemble\.space: fusion has no value 'iou'"):
+        ensemble.work(with_ensemble(session, space={"iou": [0.5]}))
+    with pytest.raises(InputError, match="conf_type 'max' is an option of wbf"):
+        ensemble.check_fusion(with_ensemble(session, space={"method": ["nms"], "conf_type": ["max"]}))
+    assert registered() == []
