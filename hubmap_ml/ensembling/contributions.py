@@ -151,10 +151,10 @@ def _by_itself(name: str) -> str:
 
 def _turned(gain: Gain) -> Difference:
     """The ensemble's gain over a set, from the set's gain over the ensemble."""
-    return Difference(-gain.value, _negated(gain.on_these), _negated(gain.on_new), 1 - gain.probability)
+    return Difference(0.0 - gain.value, _negated(gain.on_these), _negated(gain.on_new), 1 - gain.probability)
 
 
 def _negated(interval: Interval) -> Interval:
     if interval.low is None or interval.high is None:
         return interval
-    return Interval(-interval.high, -interval.low, interval.words)
+    return Interval(0.0 - interval.high, 0.0 - interval.low, interval.words)  # no -0.0

@@ -25,7 +25,7 @@ from hubmap_ml.predictor import open_predictor, write_predictor
 from hubmap_ml.serving import (
     LOADER_SCRIPT,
     LoggedPredictor,
-    load,
+    fetching,
     load_predictor,
     loader_digest,
     log_predictor,
@@ -243,7 +243,7 @@ def test_the_device_is_chosen_when_the_model_is_loaded(
         seen.append(device)
         return open_predictor(folder, device)
 
-    monkeypatch.setattr(pyfunc, "open_predictor", watched)
+    monkeypatch.setattr(pyfunc, "open_whole", watched)
     mlflow.pyfunc.load_model(logged.uri)
     mlflow.pyfunc.load_model(logged.uri, model_config={"device": "cuda"})
     assert seen == ["cpu", "cuda"]
@@ -280,7 +280,7 @@ def test_what_had_to_be_fetched_goes_with_the_predictor(
         assert artifact_uri == logged.uri
         return str(shutil.copytree(model_folder, Path(dst_path) / "model"))
 
-    monkeypatch.setattr(load, "_underlying", lambda uri: "s3://bucket/model")
+    monkeypatch.setattr(fetching, "_underlying", lambda uri: "s3://bucket/model")
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", download)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     predictor = load_predictor(logged.uri)
