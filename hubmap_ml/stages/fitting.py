@@ -1,5 +1,6 @@
 """What `pretrain` and `finetune` share: one training, with its data, checkpoints and verdict recorded."""
 
+import functools
 import json
 import logging
 from typing import TYPE_CHECKING
@@ -34,7 +35,7 @@ def fit_and_record(
 
     What is computed depends on ``wanted`` alone; the session says only where, and with how many workers.
     """
-    from hubmap_ml.training import FitInputs, open_trainer
+    from hubmap_ml.training import FitInputs, Trainer, fit_on_ranks, open_trainer
 
     session, values = at.session, wanted.values
     config = inputs.training_config(session, wanted, member)
@@ -65,7 +66,11 @@ def fit_and_record(
     if earlier is not None:
         link(at.run.client, earlier[0], at.run.run_id)
         at.recorder.progress(f"going on from run {earlier[0].run_id}")
-    fit = open_trainer(values["trainer"])
+    processes = session.processes
+    fit: Trainer = open_trainer(values["trainer"])
+    if processes.world > 1:
+        at.recorder.params({"nproc": processes.nproc, "nodes": processes.nodes})
+        fit = functools.partial(fit_on_ranks, values["trainer"], processes)
     result = fit(
         FitInputs(
             config=config,

@@ -1,7 +1,7 @@
 """Where a training stands: its epochs so far, which was best, and the checkpoints that say so on disk."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,14 @@ class Inside:
     Attributes:
         done: iterations of this epoch.
         iterations: of the whole training.
-        generators: states of the random generators.
+        generators: states of the random generators, one item for each process that trains.
         log: the iteration log's state.
         non_finite: iterations just before whose loss was not finite.
     """
 
     done: int
     iterations: int
-    generators: Mapping[str, Any]
+    generators: Sequence[Mapping[str, Any]]
     log: Mapping[str, Mapping[str, list[float]]]
     non_finite: list[int]
 
