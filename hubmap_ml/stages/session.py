@@ -12,6 +12,7 @@ from hubmap_ml.postprocess import parse_steps
 from hubmap_ml.spec import (
     Experiment,
     InputError,
+    Processes,
     apply_overrides,
     check_member_config,
     experiment_from_data,
@@ -19,7 +20,6 @@ from hubmap_ml.spec import (
     load_experiment,
     parse_overrides,
 )
-from hubmap_ml.training import Processes
 from hubmap_ml.tuning import parse_space
 
 FILE = "experiment.yaml"

@@ -16,11 +16,10 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import hubmap_ml
-from hubmap_ml.spec import InputError, Interrupted, Recorder
+from hubmap_ml.spec import InputError, Interrupted, Processes, Recorder
 from hubmap_ml.training.contract import FitData, FitInputs, FitResult
 from hubmap_ml.training.rank_job import FOLDER, RESULT, read_ends, read_result, stop_file, write_job
 from hubmap_ml.training.rank_recorder import Relay
@@ -35,51 +34,6 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 class RankError(Exception):
     """A rank ended for a reason that is not the user's input."""
-
-
-@dataclass(frozen=True)
-class Processes:
-    """How many processes train one network; no part of what they learn from.
-
-    Attributes:
-        nproc: on each machine; on GPUs, one each.
-        nodes: machines, which share the work folder.
-        rdzv: ``HOST:PORT`` on the first machine where they meet; a free port here for one machine.
-    """
-
-    nproc: int = 1
-    nodes: int = 1
-    rdzv: str = ""
-
-    @property
-    def world(self) -> int:
-        """Processes altogether."""
-        return self.nproc * self.nodes
-
-    def check(self) -> None:
-        """Refuse what cannot be.
-
-        Raises:
-            InputError: a number under 1, or several machines without a place to meet.
-        """
-        if self.nproc < 1 or self.nodes < 1:
-            raise InputError(f"nproc is {self.nproc} and nodes {self.nodes}: both are at least 1")
-        if self.nodes > 1 and not re.fullmatch(r"[^:\s]+:\d+", self.rdzv):
-            raise InputError(
-                f"{self.nodes} nodes need rdzv=HOST:PORT on the first of them; it is {self.rdzv!r}"
-            )
-
-    def check_batch(self, batch: int) -> None:
-        """Refuse a batch that cannot be shared evenly.
-
-        Raises:
-            InputError: it cannot.
-        """
-        if batch % self.world:
-            raise InputError(
-                f"a batch of {batch} cannot be shared by {self.world} processes: choose batch.global or nproc so "
-                "that it can"
-            )
 
 
 def fit_on_ranks(

@@ -19,9 +19,9 @@ from safetensors.torch import load_file
 
 from hubmap_ml.instances import Annotations
 from hubmap_ml.models import build_detector
-from hubmap_ml.spec import InputError, Interrupted, NullRecorder
+from hubmap_ml.spec import InputError, Interrupted, NullRecorder, Processes
 from hubmap_ml.training import FitData, FitInputs, distributed
-from hubmap_ml.training.distributed import OUTPUT, Processes, RankError, _what_ended, fit_on_ranks
+from hubmap_ml.training.distributed import OUTPUT, RankError, _what_ended, fit_on_ranks
 from hubmap_ml.training.mmdet import fit
 from hubmap_ml.training.mmdet.batches import EpochOrder
 from hubmap_ml.training.mmdet.draws import INITIAL, RANK_STEP, seed_everything
