@@ -3,13 +3,14 @@
 import functools
 import json
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.spec import StageInputs, encode_config
+from hubmap_ml.spec import InputError, StageInputs, encode_config
 from hubmap_ml.stages import inputs
 from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
@@ -18,7 +19,7 @@ from hubmap_ml.stages.upstream import Prepared
 from hubmap_ml.tracking import FoundRun, StageRun, forget, interrupted, link
 
 if TYPE_CHECKING:
-    from hubmap_ml.training import FitData
+    from hubmap_ml.training import FitData, FitInputs
 
 log = logging.getLogger(__name__)
 
@@ -60,29 +61,27 @@ def fit_and_record(
     log_images(at.run, data, valid, session.experiment.name, "validation")
     record_training_images(at, wanted.stage, data.images.ids[train], start=start)
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
-    earlier = None
+    fit_inputs = FitInputs(
+        config=config,
+        categories=data.annotations.categories,
+        seed=values["seed"],
+        metric=values["metric"],
+        postprocess=values["postprocess"],
+        init_weights=weights,
+    )
+    resume_from = None
     if not session.reproduces:
-        earlier = interrupted(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
-    if earlier is not None:
-        link(at.run.client, earlier[0], at.run.run_id)
-        at.recorder.progress(f"going on from run {earlier[0].run_id}")
+        resume_from = _checkpoint_to_go_on_from(at, values["trainer"], fit_inputs)
     processes = session.processes
     fit: Trainer = open_trainer(values["trainer"])
     if processes.world > 1:
         at.recorder.params({"nproc": processes.nproc, "nodes": processes.nodes})
         fit = functools.partial(fit_on_ranks, values["trainer"], processes)
     result = fit(
-        FitInputs(
-            config=config,
-            categories=data.annotations.categories,
-            seed=values["seed"],
-            metric=values["metric"],
-            postprocess=values["postprocess"],
-            init_weights=weights,
-        ),
+        fit_inputs,
         fit_data(data, train, valid, workers=session.workers, device=session.device),
         at.recorder,
-        None if earlier is None else earlier[1],
+        resume_from,
     )
     forget(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
     if notes or result.notes:
@@ -92,6 +91,7 @@ def fit_and_record(
             continue
         for file in ("weights.safetensors", "config.json"):  # a finished training has nothing to resume
             at.recorder.artifact(folder / file, f"checkpoints/{name}")
+    at.recorder.forget_checkpoints()
     last, best = result.headline[-1], result.headline[result.best_epoch - 1]
     at.recorder.metrics({"best_score": best, "best_epoch": result.best_epoch}, step=0)
     return at.finish(
@@ -100,6 +100,29 @@ def fit_and_record(
         headline=last,
         details={"best": best, "best_epoch": result.best_epoch},
     )
+
+
+def _checkpoint_to_go_on_from(at: Running, trainer: str, wanted: "FitInputs") -> Path | None:
+    """Return the furthest whole checkpoint of an interrupted training with these inputs, and link its run.
+
+    One that is damaged is named; the one before it counts then, or the start: it never fails the stage.
+    """
+    from hubmap_ml.training import check_resumable
+
+    run, experiment = at.run, at.session.experiment.name
+    for found in interrupted(run.client, experiment, run.key, own=run.run_id):
+        try:
+            folder = found.fetch()
+            check_resumable(trainer, folder, wanted)
+        except InputError as error:
+            log.warning("a checkpoint of run %s is passed over: %s", found.run.run_id, error)
+            continue
+        link(run.client, found.run, run.run_id)
+        at.recorder.progress(
+            f"going on from run {found.run.run_id}, iteration {found.iterations} ({found.place})"
+        )
+        return folder
+    return None
 
 
 def fit_data(

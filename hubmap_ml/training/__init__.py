@@ -1,15 +1,15 @@
 """Trainers: each fits a member and leaves a checkpoint folder. Imports torch when one is opened."""
 
-from hubmap_ml.training.contract import FitData, FitInputs, FitResult, Trainer, open_trainer
-from hubmap_ml.training.distributed import Processes, RankError, fit_on_ranks
+from hubmap_ml.training.contract import FitData, FitInputs, FitResult, Trainer, check_resumable, open_trainer
+from hubmap_ml.training.distributed import RankError, fit_on_ranks
 
 __all__ = [
     "FitData",
     "FitInputs",
     "FitResult",
-    "Processes",
     "RankError",
     "Trainer",
+    "check_resumable",
     "fit_on_ranks",
     "open_trainer",
 ]

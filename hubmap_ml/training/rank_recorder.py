@@ -65,6 +65,10 @@ class RankRecorder:
     def artifact(self, path: Path, folder: str = "") -> None:
         self._say("artifact", path=str(path), folder=folder)
 
+    def checkpoint(self, folder: Path, *, step: int) -> None:
+        self._say("checkpoint", folder=str(folder), step=step)
+        _ = self.position  # it is heard: rank 0 may change the folder again
+
     def data(self, value: Any, name: str) -> None:
         self._say("data", value=value, name=name)
 
@@ -96,6 +100,8 @@ class Relay:
                 path.unlink()
             elif call == "artifact":
                 self._recorder.artifact(Path(said["path"]), said["folder"])
+            elif call == "checkpoint":
+                self._recorder.checkpoint(Path(said["folder"]), step=said["step"])
             elif call == "continue_from":
                 self._recorder.continue_from(Path(said["metrics"]), said["position"])
             elif call == "position":

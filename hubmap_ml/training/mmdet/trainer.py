@@ -129,6 +129,7 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         if due or asked:
             save(done=done)
         if asked:
+            recorder.checkpoint(progress.folder, step=runner.iter)
             raise _interrupted(progress.epochs + 1, done)
 
     runner = EpochRunner(
@@ -211,6 +212,7 @@ def _train(
                 scores = validation.run(model, device, recorder, epoch=epoch)
             except StopAskedError:
                 save(done=len(runner.data_loader), said=said)
+                recorder.checkpoint(progress.folder, step=runner.iter)
                 raise _interrupted(epoch, len(runner.data_loader)) from None
             headline = scores.headline
             values |= scores.values
@@ -222,6 +224,8 @@ def _train(
         recorder.metrics(per_epoch, step=epoch)
         is_best = progress.add_epoch(values | per_epoch, headline, iterations=runner.iter)
         save(is_best=is_best)
+        if progress.epochs < runner.max_epochs:
+            recorder.checkpoint(progress.folder, step=runner.iter)
         recorder.flush()
         if ranks.any(stop.asked) and progress.epochs < runner.max_epochs:
             raise _interrupted(progress.epochs + 1, 0)
