@@ -168,7 +168,7 @@ def test_asked_to_stop_while_it_scores_it_scores_again_later(
 
 
 KILLED_WHILE_WRITING = """
-import os, pickle, signal, sys
+import os, pickle, shutil, signal, sys
 from pathlib import Path
 import tests.training.test_resume as case
 from hubmap_ml.models import checkpoints
@@ -184,13 +184,14 @@ def in_the_file(model, path):
         os.kill(os.getpid(), signal.SIGKILL)
     return save(model, path)
 
-def between_renames(partial, folder):
+def between_renames(partial, folder, **options):
     global calls
     calls += 1
     if calls == 3:
+        shutil.rmtree(checkpoints._beside(folder, "old"))
         os.replace(folder, checkpoints._beside(folder, "old"))
         os.kill(os.getpid(), signal.SIGKILL)
-    put(partial, folder)
+    put(partial, folder, **options)
 
 if where == "in the file":
     checkpoints.save_weights = in_the_file
