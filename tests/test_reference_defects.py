@@ -322,7 +322,7 @@ def test_small_masks_are_removed_in_studies_as_in_submissions() -> None:
     rows = [np.arange(len(found.images))]
     for area in (0.0, 40.0, 300.0):
         steps = parse_steps([{"nms": {"iou": 0.5, "by": "box"}}, {"mask_threshold": 0.5}, {"min_area": area}])
-        cached = CachedScorer(target, found, rows, variants=[steps], mask_thresholds=(0.5,))
+        cached = CachedScorer(target, found, rows, metric="ap60", variants=[steps])
         direct = DirectScorer(target, found, rows, "ap60")
         assert [item.value for item in cached.scores(steps)] == [item.value for item in direct.scores(steps)]
 
@@ -412,10 +412,15 @@ def test_each_option_of_a_command_is_a_parameter_of_its_entry_point() -> None:
     import typer
 
     from hubmap_ml.cli.main import app
+    from hubmap_ml.stages import tune_files
 
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for name, entry in ENTRIES.items():
         options = {parameter.name for parameter in commands[name].params if parameter.name != "help"}
+        if name == "tune":  # and of the study on files, which is no entry point
+            of_files = {*inspect.signature(tune_files.run).parameters, "json"}
+            assert of_files <= options
+            options -= of_files
         assert options == set(entry["parameters"]), name
 
 
@@ -436,9 +441,7 @@ PARTS = parts_of(Experiment, {})
 
 
 def test_an_unknown_key_is_refused_in_every_part_of_an_experiment() -> None:
-    assert {"Data", "Folds", "Member", "Pretrain", "Finetune", "Predict", "Tune", "Space", "Ensemble"} <= set(
-        PARTS
-    )
+    assert {"Data", "Folds", "Member", "Pretrain", "Finetune", "Predict", "Tune", "Ensemble"} <= set(PARTS)
     for name, part in PARTS.items():
         assert part.model_config.get("extra") == "forbid", name
 
@@ -460,19 +463,21 @@ def test_each_key_of_an_experiment_is_read_by_some_stage() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Attribute):
                 read.add(node.attr)
-    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, to the study, and to
-    # the making of folds.
+    # Handed over as a whole, key by key: to the generator of tissue, whose fields must be these, to the making of
+    # folds, and, as the stage's inputs, to the study.
     from hubmap_ml.data import SyntheticTissue, assign_folds
-    from hubmap_ml.tuning import PARAMETERS
+    from hubmap_ml.tuning import run_study
 
     assert set(PARTS["Synthetic"].model_fields) <= {item.name for item in dataclasses.fields(SyntheticTissue)}
-    assert set(PARTS["Space"].model_fields) <= set(PARAMETERS)
     assert set(PARTS["Folds"].model_fields) - {"pool", "buffer"} <= set(
         inspect.signature(assign_folds).parameters
     )
     for name, part in PARTS.items():
-        if name not in ("Synthetic", "Space", "Folds"):
+        if name not in ("Synthetic", "Folds"):
             unread = set(part.model_fields) - read - {"folder", "task", "kind"}  # of one value so far
+            unread -= (
+                set(inspect.signature(run_study).parameters) | {"per_class"} if name == "Tune" else set()
+            )
             assert not unread, f"{name}: {unread}"
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import records
+from hubmap_ml.cli import compare, records, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -244,34 +244,6 @@ def predict(
 
 
 @app.command()
-def tune(
-    experiment: ExperimentName = "demo",
-    member: MemberName = "",
-    raw: Raw = "",
-    set: Changes = "",
-    workers: Workers = "-1",
-    device: Device = "auto",
-    with_upstream: WithUpstream = "false",
-    fresh: Fresh = "false",
-) -> None:
-    """Tune a member's thresholds on out-of-fold candidates. Example: hubmap-ml tune --member htc"""
-    from hubmap_ml.stages import tune as stage
-
-    _tell(
-        stage.run(
-            experiment=experiment,
-            member=member,
-            raw=raw,
-            set=set,
-            workers=_whole(workers, "workers"),
-            device=device,
-            with_upstream=_yes(with_upstream, "with-upstream"),
-            fresh=_yes(fresh, "fresh"),
-        )
-    )
-
-
-@app.command()
 def promote(
     experiment: ExperimentName = "demo",
     raw: Raw = "",
@@ -352,7 +324,7 @@ def evaluate(
             "--predictions", help="COCO results json, a folder of our Parquet, or a submission csv."
         ),
     ],
-    metric: Annotated[str, typer.Option("--metric", help="ap60, coco_segm or dsb_map.")] = "ap60",
+    metric: Annotated[str, typer.Option("--metric", help="ap60, coco_segm, dice or dsb_map.")] = "ap60",
     json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False,
 ) -> None:
     """Score predictions. Example: hubmap-ml evaluate --truth t.json --predictions p.json --metric ap60 --json"""
@@ -441,4 +413,6 @@ def _fail_waiting_run(message: str) -> None:
         fail_waiting_run(message)
 
 
+compare.register(app)
+tune.register(app)
 records.register(app)

@@ -54,11 +54,8 @@ def diff(
         typer.echo(word)
     gain = found.gain
     if gain is not None:
-        interval = "no interval for this metric"
-        if gain.low is not None:
-            interval = f"95 % from {gain.low:+.4f} to {gain.high:+.4f}, paired bootstrap over images"
         scores = f"{gain.metric} {gain.before:.4f} -> {gain.after:.4f}, {gain.gain:+.4f}"
-        typer.echo(f"{scores} on {gain.n_images} images ({interval})")
+        typer.echo(f"{scores} on {gain.n_images} images: {gain.words}")
 
 
 def reproduce(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def step_printer() -> Callable[["Outcome"], None]:
     """Return a function that prints one line for each finished step."""
-    console = _console()
+    console = wide_console()
 
     def tell(outcome: "Outcome") -> None:
         took = f"reused run {outcome.run_id[:8]}" if outcome.reused else f"{outcome.seconds:.0f} s"
@@ -24,7 +24,7 @@ def step_printer() -> Callable[["Outcome"], None]:
 
 def print_chain(chain: "Chain") -> None:
     """Print the final table: members and ensemble, with scores, time and memory."""
-    console = _console()
+    console = wide_console()
     table = Table(title=chain.outcome.verdict, title_justify="left", title_style="bold")
     table.add_column("")
     for name in ("out of fold", "cross-fitted", "hidden test", "time", "peak memory"):
@@ -48,7 +48,7 @@ def print_chain(chain: "Chain") -> None:
         console.print(f"[dim]submission[/] {chain.submission}", soft_wrap=True)
 
 
-def _console() -> Console:
+def wide_console() -> Console:
     """A console as wide as the terminal; in a file or pipe, wide enough for a line a step."""
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)

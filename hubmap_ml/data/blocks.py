@@ -46,8 +46,7 @@ def spatial_blocks(
         raise InputError(
             f"folds: a block of {side} pixels is smaller than a tile of {longest}: raise folds.block"
         )
-    sizes = np.stack([images.heights, images.widths], axis=1)
-    cells = (2 * images.positions.astype(np.int64) + sizes) // (2 * side)
+    cells = images.cells(side)
     slides, slide = np.unique(labels.astype(str), return_inverse=True)
     blocks, block_of, counts = np.unique(
         np.column_stack([slide, cells]), axis=0, return_inverse=True, return_counts=True

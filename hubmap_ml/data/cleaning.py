@@ -13,6 +13,7 @@ from hubmap_ml.data.classes import Classes
 from hubmap_ml.data.images import read_image
 from hubmap_ml.data.rejected import Rejected
 from hubmap_ml.instances import Annotations, BitMasks
+from hubmap_ml.instances.components import fill_holes
 from hubmap_ml.instances.crops import crop_of, from_crops
 from hubmap_ml.spec import InputError
 from hubmap_ml.spec.data_options import CleanMasks, FormatOptions
@@ -78,14 +79,11 @@ def filled(masks: BitMasks, rows: NDArray[np.bool_] | None = None) -> BitMasks:
     Args:
         rows: (N,), which masks to fill; all by default.
     """
-    from scipy.ndimage import binary_fill_holes
-
-    crops = [crop_of(masks, row) for row in range(len(masks))]
-    solid = [
-        binary_fill_holes(crop) if crop.size and (rows is None or rows[row]) else crop
-        for row, (crop, _, _) in enumerate(crops)
-    ]
-    return from_crops(solid, [x0 for _, x0, _ in crops], [y0 for _, _, y0 in crops])
+    solid = fill_holes(masks)
+    if rows is None:
+        return solid
+    both = BitMasks.concatenate([masks, solid])
+    return both.take(np.arange(len(masks)) + np.where(rows, len(masks), 0))
 
 
 def _cut(

@@ -5,7 +5,9 @@ from hubmap_ml.ensembling.gate import (
     GATE_TAG,
     HEADLINE_TAG,
     LINE_TAG,
+    OWN_CV_TAG,
     PASSED,
+    PROXY_TAG,
     Finding,
     FoldRecord,
     GateResult,
@@ -18,13 +20,16 @@ from hubmap_ml.ensembling.gate import (
     version_tags,
 )
 from hubmap_ml.ensembling.recheck import FusionMismatch, recheck_boxes
+from hubmap_ml.ensembling.reproduction import Reproduction, compare_candidates, compare_scores
 from hubmap_ml.fusion import fuse
 
 __all__ = [
     "GATE_TAG",
     "HEADLINE_TAG",
     "LINE_TAG",
+    "OWN_CV_TAG",
     "PASSED",
+    "PROXY_TAG",
     "EnsembleStudy",
     "Finding",
     "FoldRecord",
@@ -32,9 +37,12 @@ __all__ = [
     "GateResult",
     "MemberRecord",
     "MemberSteps",
+    "Reproduction",
     "VersionRecord",
     "champion",
     "check_member",
+    "compare_candidates",
+    "compare_scores",
     "ensemble_study",
     "fuse",
     "line_of",

@@ -17,6 +17,8 @@ from hubmap_ml.spec import LEAK_TAG, LeakLevel, digest_of
 GATE_TAG = "hubmap.gate"
 HEADLINE_TAG = "hubmap.headline"
 LINE_TAG = "hubmap.line"
+PROXY_TAG = "hubmap.score_by_proxy_of"
+OWN_CV_TAG = "hubmap.own_cv"
 PASSED = "passed"
 
 
@@ -28,7 +30,7 @@ class FoldRecord:
         fold: its number.
         run_id: the run that trained it.
         weights_digest: digest of its weights.
-        score: its out-of-fold score in the experiment's metric.
+        score: its out-of-fold score in the experiment's metric; of a network of all data its recipe's.
         problem: why its checkpoint does not load; empty if it does.
     """
 
@@ -50,6 +52,11 @@ class MemberRecord:
         headline: its headline score over the folds.
         line: what its score may be compared with, see ``line_of``.
         leak_level: the worst of its folds.
+        proxy_of: registered name of the recipe whose cross-validation the scores are, where it has none of its own.
+        trial: what went wrong when its predictor was opened and used in a fresh process; empty if nothing did.
+        reproduction: how far its recorded candidates were found again there, in words.
+        reproduces: whether they were.
+        overlap: share of all members' held-out images that it predicted.
     """
 
     member: str
@@ -58,6 +65,20 @@ class MemberRecord:
     headline: float
     line: str
     leak_level: LeakLevel
+    proxy_of: str = ""
+    trial: str = ""
+    reproduction: str = "not asked for"
+    reproduces: bool = True
+    overlap: float = 1.0
+
+    @property
+    def own_cv(self) -> str:
+        """What the score is, in words: by how many folds, or by proxy."""
+        if self.proxy_of:
+            return f"none: by proxy of {self.proxy_of}"
+        if len(self.expected_folds) == 1:
+            return "single fold: its thresholds were tuned on the images that score it"
+        return f"{len(self.expected_folds)} folds"
 
 
 @dataclass(frozen=True)
@@ -91,17 +112,22 @@ class GateResult:
         """Return the version tags that ``promoted`` and ``champion`` read, and one tag a finding."""
         tags = version_tags(self.record.headline, self.record.line, verdict=self.verdict)
         tags[LEAK_TAG] = str(self.record.leak_level)
+        tags[OWN_CV_TAG] = self.record.own_cv
+        if self.record.proxy_of:
+            tags[PROXY_TAG] = self.record.proxy_of
         for finding in self.findings:
             tags[f"{GATE_TAG}.{finding.check}"] = f"{'ok' if finding.passed else 'FAILED'}: {finding.detail}"
         return tags
 
 
-def check_member(record: MemberRecord, *, min_score: float = 0.0) -> GateResult:
+def check_member(record: MemberRecord, *, min_score: float = 0.0, min_overlap: float = 0.0) -> GateResult:
     """Put a member through the gate.
 
-    Checks ``folds`` (each expected fold exactly once, none beside), ``loads`` (every checkpoint), ``finite`` (every
-    fold's score and the headline), ``distinct`` (no two folds with the same weights), ``leak`` (no held-out image that
-    the fold was trained on, under its own name or another) and ``score`` (headline at least ``min_score``).
+    Checks ``folds`` (each expected fold exactly once, none beside), ``loads`` (every checkpoint), ``trial`` (it loads
+    and predicts in a fresh process and executes nothing from its folder), ``reproduces`` (its recorded candidates are
+    found again), ``finite`` (every fold's score and the headline), ``distinct`` (no two folds with the same weights),
+    ``leak`` (no held-out image that the fold was trained on, under its own name or another), ``score`` (headline at
+    least ``min_score``) and ``overlap`` (at least ``min_overlap`` of the images that any member predicted).
     """
     there = sorted(fold.fold for fold in record.folds)
     expected = sorted(record.expected_folds)
@@ -114,6 +140,8 @@ def check_member(record: MemberRecord, *, min_score: float = 0.0) -> GateResult:
     findings = (
         Finding("folds", bool(there) and there == expected, f"folds {there} of {expected}"),
         Finding("loads", not problems, "; ".join(problems) or f"{len(digests)} checkpoints load"),
+        Finding("trial", not record.trial, record.trial or "loads and predicts in a fresh process"),
+        Finding("reproduces", record.reproduces, record.reproduction),
         Finding(
             "finite", not not_finite, f"not finite: {', '.join(not_finite)}" if not_finite else "all scores"
         ),
@@ -123,7 +151,17 @@ def check_member(record: MemberRecord, *, min_score: float = 0.0) -> GateResult:
             f"{len(set(digests))} weights in {len(digests)} folds",
         ),
         Finding("leak", not record.leak_level.voids_a_score, f"leak level {record.leak_level}"),
-        Finding("score", good_enough, f"headline {record.headline:.4f}, at least {min_score:g} wanted"),
+        Finding(
+            "score",
+            good_enough,
+            f"headline {record.headline:.4f}{f' by proxy of {record.proxy_of}' if record.proxy_of else ''}, "
+            f"at least {min_score:g} wanted",
+        ),
+        Finding(
+            "overlap",
+            record.overlap >= min_overlap,
+            f"predicted {record.overlap:.0%} of the members' held-out images, at least {min_overlap:.0%} wanted",
+        ),
     )
     return GateResult(record, findings)
 

@@ -25,6 +25,19 @@ def pair_iou(
 
 
 @compiled
+def pair_ios(
+    ax1: float, ay1: float, ax2: float, ay2: float, bx1: float, by1: float, bx2: float, by2: float
+) -> float:
+    """Return intersection over the smaller of two boxes; 0 where that has no area."""
+    width = min(ax2, bx2) - max(ax1, bx1)
+    height = min(ay2, by2) - max(ay1, by1)
+    smaller = min((ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1))
+    if width <= 0.0 or height <= 0.0 or smaller <= 0.0:
+        return 0.0
+    return width * height / smaller
+
+
+@compiled
 def iou_matrix(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """IoU of every box of ``a`` with every box of ``b``, (A, B)."""
     out = np.empty((len(a), len(b)), np.float64)
@@ -38,9 +51,13 @@ def iou_matrix(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.flo
 
 @compiled
 def overlapping_box_pairs(
-    boxes: NDArray[np.float64], labels: NDArray[np.int64], offsets: NDArray[np.int64], floor: float
+    boxes: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    floor: float,
+    over_smaller: bool,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
-    """Pairs of one image and label with an IoU greater than ``floor`` (see ``boxes.overlapping_pairs``)."""
+    """Pairs of one image and label with an overlap greater than ``floor`` (see ``boxes.overlapping_pairs``)."""
     n = len(boxes)
     starts = np.zeros(n + 1, np.int64)
     capacity = max(16, 4 * n)
@@ -52,10 +69,16 @@ def overlapping_box_pairs(
             for j in range(i + 1, offsets[image + 1]):
                 if labels[i] != labels[j]:
                     continue
-                overlap = pair_iou(
-                    boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3],
-                    boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3],
-                )  # fmt: skip
+                if over_smaller:
+                    overlap = pair_ios(
+                        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3],
+                        boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3],
+                    )  # fmt: skip
+                else:
+                    overlap = pair_iou(
+                        boxes[i, 0], boxes[i, 1], boxes[i, 2], boxes[i, 3],
+                        boxes[j, 0], boxes[j, 1], boxes[j, 2], boxes[j, 3],
+                    )  # fmt: skip
                 if overlap > floor:
                     if count == capacity:
                         capacity *= 2
@@ -78,6 +101,7 @@ def suppress_boxes(
     order: NDArray[np.int64],
     order_offsets: NDArray[np.int64],
     iou_threshold: float,
+    over_smaller: bool,
 ) -> NDArray[np.bool_]:
     """Greedy suppression, image by image.
 
@@ -87,6 +111,7 @@ def suppress_boxes(
         order: rows by descending score within an image; rows left out are not kept.
         order_offsets: (M + 1,) where each image begins in ``order``.
         iou_threshold: an overlap *greater* than this with a kept, earlier row of the label suppresses.
+        over_smaller: measure overlap over the smaller box instead of the union.
 
     Returns:
         (N,) which rows are kept.
@@ -102,10 +127,16 @@ def suppress_boxes(
                 other = kept[k]
                 if labels[other] != labels[row]:
                     continue
-                overlap = pair_iou(
-                    boxes[other, 0], boxes[other, 1], boxes[other, 2], boxes[other, 3],
-                    boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3],
-                )  # fmt: skip
+                if over_smaller:
+                    overlap = pair_ios(
+                        boxes[other, 0], boxes[other, 1], boxes[other, 2], boxes[other, 3],
+                        boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3],
+                    )  # fmt: skip
+                else:
+                    overlap = pair_iou(
+                        boxes[other, 0], boxes[other, 1], boxes[other, 2], boxes[other, 3],
+                        boxes[row, 0], boxes[row, 1], boxes[row, 2], boxes[row, 3],
+                    )  # fmt: skip
                 if overlap > iou_threshold:
                     alone = False
                     break

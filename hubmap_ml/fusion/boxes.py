@@ -38,6 +38,7 @@ def overlapping_pairs(
     offsets: NDArray[np.int64],
     *,
     floor: float,
+    over_smaller: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64]]:
     """Return the pairs of one image and one label that overlap, for work that asks again and again.
 
@@ -45,14 +46,15 @@ def overlapping_pairs(
         boxes: (N, 4) xyxy of all images, image by image.
         labels: (N,)
         offsets: (M + 1,) first row of each image.
-        floor: only pairs with an IoU *greater* than this.
+        floor: only pairs with an overlap *greater* than this.
+        over_smaller: measure overlap over the smaller box instead of the union.
 
     Returns:
         ``(starts, columns, values)``: row ``i`` overlaps rows ``columns[starts[i]:starts[i + 1]]``, all of them later
-        than ``i``, by the IoU ``values[...]`` (float64).
+        than ``i``, by ``values[...]`` (float64).
     """
     return overlapping_box_pairs(
-        as_float64(boxes), labels.astype(np.int64), offsets.astype(np.int64), float(floor)
+        as_float64(boxes), labels.astype(np.int64), offsets.astype(np.int64), float(floor), over_smaller
     )
 
 

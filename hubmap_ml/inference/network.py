@@ -41,6 +41,11 @@ class Network:
     family: str
     device: torch.device
 
+    @property
+    def parameters(self) -> int:
+        """How many numbers it learned, or took over from elsewhere; running statistics do not count."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
 
 def open_network(folder: Path, device: str = "cpu") -> Network:
     """Open a checkpoint folder.

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hubmap_ml.instances import bits, rle
+from hubmap_ml.instances import bits, overlaps, rle
 from hubmap_ml.instances.ragged import as_rows, concatenate_ragged, offsets_of, take_ragged
 from hubmap_ml.spec import InputError
 
@@ -132,17 +133,14 @@ class BitMasks:
             InputError: a mask with pixels outside its image.
         """
         tall, wide = per_row(heights, len(self), np.int64), per_row(widths, len(self), np.int64)
-        counts, offsets, status = rle.counts_from_words(
-            np.ascontiguousarray(self.words), self.offsets, self.windows, tall, wide
-        )
+        letters, ends, status = rle.text_from_words(*self._arrays(), tall, wide)
         if status.any():
             row = int(np.flatnonzero(status)[0])
             raise InputError(
                 f"mask {row} has pixels outside its image of {wide[row]} x {tall[row]} (width x height)"
             )
-        text, ends = rle.text_from_counts(counts, offsets)
-        letters = text.tobytes().decode("ascii")
-        return [letters[ends[i] : ends[i + 1]] for i in range(len(self))]
+        text = letters.tobytes().decode("ascii")
+        return [text[start:stop] for start, stop in pairwise(ends.tolist())]
 
     def to_dense(self, row: int, height: int, width: int) -> NDArray[np.bool_]:
         """One mask (height, width).
@@ -186,12 +184,13 @@ class BitMasks:
         chosen = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
         as_rows(chosen[:, 0], len(self))
         as_rows(chosen[:, 1], len(other))
-        return np.asarray(bits.overlap_pairs(*self._arrays(), *other._arrays(), np.ascontiguousarray(chosen)))
+        first = self.by_rows()[:3]
+        second = first if other is self else other.by_rows()[:3]
+        return np.asarray(overlaps.overlap_pairs(*first, *second, np.ascontiguousarray(chosen)))
 
     def intersection_matrix(self, other: "BitMasks | None" = None) -> NDArray[np.int64]:
         """Shared pixels of each mask with each of ``other`` (default: of this), int64 (N, M)."""
-        second = self if other is None else other
-        return np.asarray(bits.overlap_matrix(*self._arrays(), *second._arrays(), other is None))
+        return np.asarray(self._overlap_matrix(other, overlaps.SHARED, np.int64))
 
     def iou_matrix(
         self, other: "BitMasks | None" = None, iscrowd: ArrayLike | None = None
@@ -205,13 +204,29 @@ class BitMasks:
         Returns:
             float64 (N, M), quotients of whole numbers; 0 where nothing is shared.
         """
+        return np.asarray(self._overlap_matrix(other, overlaps.IOU, np.float64, iscrowd))
+
+    def ios_matrix(self, other: "BitMasks | None" = None) -> NDArray[np.float64]:
+        """Intersection over the smaller mask of each with each of ``other`` (default: of this), float64 (N, M)."""
+        return np.asarray(self._overlap_matrix(other, overlaps.IOS, np.float64))
+
+    def _overlap_matrix(
+        self, other: "BitMasks | None", measure: int, dtype: Any, iscrowd: ArrayLike | None = None
+    ) -> NDArray[Any]:
         second = self if other is None else other
-        shared = self.intersection_matrix(other)
-        union = self.areas()[:, None] + second.areas()[None, :] - shared
-        if iscrowd is not None:
-            crowd = per_row(iscrowd, len(second), np.bool_)
-            union = np.where(crowd[None, :], self.areas()[:, None], union)
-        return np.divide(shared, union, out=np.zeros(shared.shape), where=shared > 0)
+        crowd = per_row(False if iscrowd is None else iscrowd, len(second), np.bool_)
+        symmetric = second is self and not crowd.any()
+        first_side = self.by_rows()
+        second_side = first_side if second is self else second.by_rows()
+        order = np.argsort(second.windows[:, 0], kind="stable")
+        out = np.zeros((len(self), len(second)), dtype)
+        overlaps.overlap_matrix(*first_side, *second_side, order, crowd, measure, symmetric, out)
+        return out
+
+    def by_rows(self) -> overlaps.Laid:
+        """Masks as the kernels of ``overlaps`` want them."""
+        rows, bounds, areas = overlaps.by_rows(*self._arrays())
+        return rows, self.offsets, self.windows, bounds, areas
 
     def _arrays(self) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int32]]:
         return np.ascontiguousarray(self.words), self.offsets, self.windows

@@ -1,4 +1,4 @@
-"""Counting and comparing bit-packed masks: areas, tight boxes, overlaps; packing and unpacking dense masks.
+"""Counting bit-packed masks: areas and tight boxes; packing and unpacking dense masks.
 
 Kernels only; the structure that they work on, and what its fields mean, is `BitMasks`.
 """
@@ -7,30 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from hubmap_ml.instances.compiled import compiled
-
-_M1 = np.uint64(0x5555555555555555)
-_M2 = np.uint64(0x3333333333333333)
-_M4 = np.uint64(0x0F0F0F0F0F0F0F0F)
-_H01 = np.uint64(0x0101010101010101)
-
-
-@compiled
-def _popcount(word: Any) -> Any:
-    """Set bits of a word (LLVM makes one instruction of it)."""
-    word = word - ((word >> np.uint64(1)) & _M1)
-    word = (word & _M2) + ((word >> np.uint64(2)) & _M2)
-    word = (word + (word >> np.uint64(4))) & _M4
-    return np.int64((word * _H01) >> np.uint64(56))
+from hubmap_ml.instances.compiled import compiled, count_high_zeros, count_low_zeros, count_ones
 
 
 @compiled
 def count_bits(words: Any, offsets: Any) -> Any:
     """Pixels of each mask, int64 (N,)."""
-    out = np.zeros(len(offsets) - 1, dtype=np.int64)
+    out = np.empty(len(offsets) - 1, dtype=np.int64)
     for i in range(len(out)):
+        pixels = np.int64(0)
         for k in range(offsets[i], offsets[i + 1]):
-            out[i] += _popcount(words[k])
+            pixels += count_ones(words[k])
+        out[i] = pixels
     return out
 
 
@@ -49,59 +37,10 @@ def bounding_boxes(words: Any, offsets: Any, windows: Any) -> Any:
                 if left < 0:
                     left = c
                 right = c + 1
-                lowest = _popcount((word & (~word + np.uint64(1))) - np.uint64(1))
-                highest = 63
-                while (word >> np.uint64(highest)) == np.uint64(0):
-                    highest -= 1
-                top = min(top, (word0 + k) * 64 + lowest)
-                bottom = max(bottom, (word0 + k) * 64 + highest + 1)
+                top = min(top, (word0 + k) * 64 + count_low_zeros(word))
+                bottom = max(bottom, (word0 + k) * 64 + 64 - count_high_zeros(word))
         if left >= 0:
             out[i, 0], out[i, 1], out[i, 2], out[i, 3] = x0 + left, top, x0 + right, bottom
-    return out
-
-
-@compiled
-def _overlap(a_words: Any, a_start: Any, a: Any, i: Any, b_words: Any, b_start: Any, b: Any, j: Any) -> Any:
-    """Pixels that two masks share; their windows are the rows ``i`` of ``a`` and ``j`` of ``b``."""
-    left = max(a[i, 0], b[j, 0])
-    right = min(a[i, 0] + a[i, 2], b[j, 0] + b[j, 2])
-    top = max(a[i, 1], b[j, 1])
-    bottom = min(a[i, 1] + a[i, 3], b[j, 1] + b[j, 3])
-    total = 0
-    if right <= left or bottom <= top:
-        return total
-    for x in range(left, right):
-        a_at = a_start + (x - a[i, 0]) * a[i, 3] - a[i, 1]
-        b_at = b_start + (x - b[j, 0]) * b[j, 3] - b[j, 1]
-        for k in range(top, bottom):
-            total += _popcount(a_words[a_at + k] & b_words[b_at + k])
-    return total
-
-
-@compiled
-def overlap_pairs(
-    a_words: Any, a_offsets: Any, a_windows: Any, b_words: Any, b_offsets: Any, b_windows: Any, pairs: Any
-) -> Any:
-    """Shared pixels of the pairs (row of a, row of b), int64 (P,)."""
-    out = np.zeros(len(pairs), dtype=np.int64)
-    for p in range(len(pairs)):
-        i, j = pairs[p, 0], pairs[p, 1]
-        out[p] = _overlap(a_words, a_offsets[i], a_windows, i, b_words, b_offsets[j], b_windows, j)
-    return out
-
-
-@compiled
-def overlap_matrix(
-    a_words: Any, a_offsets: Any, a_windows: Any, b_words: Any, b_offsets: Any, b_windows: Any, symmetric: Any
-) -> Any:
-    """Shared pixels of each mask of a with each of b, int64 (A, B); ``symmetric``: a is b, half counted."""
-    out = np.zeros((len(a_offsets) - 1, len(b_offsets) - 1), dtype=np.int64)
-    for i in range(out.shape[0]):
-        for j in range(i if symmetric else 0, out.shape[1]):
-            shared = _overlap(a_words, a_offsets[i], a_windows, i, b_words, b_offsets[j], b_windows, j)
-            out[i, j] = shared
-            if symmetric:
-                out[j, i] = shared
     return out
 
 

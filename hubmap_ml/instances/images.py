@@ -151,6 +151,11 @@ class Images:
         """For each id whether it is here."""
         return np.array([name in self._row_of for name in ids], dtype=np.bool_)
 
+    def cells(self, side: int) -> NDArray[np.int64]:
+        """The square of its slide, ``side`` pixels long, that holds each image's centre: row and column (M, 2)."""
+        sizes = np.stack([self.heights, self.widths], axis=1)
+        return np.asarray((2 * self.positions.astype(np.int64) + sizes) // (2 * side), np.int64)
+
     def to_frame(self) -> pd.DataFrame:
         """Columns id, original_id, file_name, height, width, dataset, slide, group, split, fold, i, j."""
         return pd.DataFrame(

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hubmap_ml.instances.compiled import compiled
+from hubmap_ml.instances.compiled import compiled, count_high_zeros, count_low_zeros, count_ones
 
 OUTSIDE = 1
 """A mask has pixels outside its image."""
@@ -19,127 +19,131 @@ WRONG_SUM = 2
 """Counts that do not add up to the number of pixels, or a negative count."""
 
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+_NONE = np.uint64(0)
 
 
 @compiled
-def _lowest_bit(word: Any) -> Any:
-    """Number of zeros below the lowest set bit; 64 for zero."""
-    if word == np.uint64(0):
-        return 64
-    at = 0
-    if (word & np.uint64(0xFFFFFFFF)) == np.uint64(0):
-        word >>= np.uint64(32)
-        at += 32
-    if (word & np.uint64(0xFFFF)) == np.uint64(0):
-        word >>= np.uint64(16)
-        at += 16
-    if (word & np.uint64(0xFF)) == np.uint64(0):
-        word >>= np.uint64(8)
-        at += 8
-    if (word & np.uint64(0xF)) == np.uint64(0):
-        word >>= np.uint64(4)
-        at += 4
-    if (word & np.uint64(0x3)) == np.uint64(0):
-        word >>= np.uint64(2)
-        at += 2
-    if (word & np.uint64(0x1)) == np.uint64(0):
-        at += 1
-    return at
-
-
-@compiled
-def _reaches(word: Any, rows: Any) -> Any:
-    """Whether a word has a bit at or beyond ``rows`` (under 64, possibly negative)."""
-    return word != np.uint64(0) and (rows <= 0 or (word >> np.uint64(rows)) != np.uint64(0))
-
-
-@compiled
-def counts_from_words(words: Any, offsets: Any, windows: Any, heights: Any, widths: Any) -> Any:
-    """Run lengths of each mask over its image.
+def text_from_words(words: Any, offsets: Any, windows: Any, heights: Any, widths: Any) -> Any:
+    """COCO's compressed text of each mask over its image.
 
     Returns:
-        counts int64, offsets int64 (N + 1), status uint8 (N,): 0 or ``OUTSIDE``.
+        letters uint8, offsets int64 (N + 1), status uint8 (N,): 0 or ``OUTSIDE``.
     """
     n = len(offsets) - 1
     status = np.zeros(n, dtype=np.uint8)
     ends = np.zeros(n + 1, dtype=np.int64)
-    out = np.empty(1024, dtype=np.int64)
+    most, letters = _room_for_text(words, offsets, windows, heights, widths)
+    turns = np.empty(most, dtype=np.int64)
+    out = np.empty(letters, dtype=np.uint8)
     used = 0
     for i in range(n):
-        x0, word0, n_columns, per_column = windows[i, 0], windows[i, 1], windows[i, 2], windows[i, 3]
-        height = heights[i]
-        if x0 < 0 or x0 + n_columns > widths[i]:
+        height, total = np.int64(heights[i]), np.int64(heights[i]) * widths[i]
+        x0, n_columns = np.int64(windows[i, 0]), np.int64(windows[i, 2])
+        count = -1
+        if x0 >= 0 and x0 + n_columns <= widths[i]:
+            count = _turns(words, offsets[i], windows[i], height, turns)
+        if count < 0:
             status[i] = OUTSIDE
-            ends[i + 1] = used
-            continue
-        last = np.int64(0)  # pixels before this one are counted
-        ones_end = np.int64(-1)  # where the last run of ones ends, -1 before the first
-        for c in range(n_columns):
-            for k in range(per_column):
-                word = words[offsets[i] + c * per_column + k]
-                top = (word0 + k) * 64
-                if top + 64 > height and _reaches(word, height - top):
-                    status[i] = OUTSIDE
-                    word = np.uint64(0)
-                base = np.int64(x0 + c) * height + top
-                while word != np.uint64(0):
-                    low = _lowest_bit(word)
-                    length = _lowest_bit((word >> np.uint64(low)) ^ _ALL)
-                    start = base + low
-                    if used + 3 > len(out):
-                        grown = np.empty(2 * len(out), dtype=np.int64)
-                        grown[:used] = out[:used]
-                        out = grown
-                    if start == ones_end:
-                        out[used - 1] += length
-                    else:
-                        out[used] = start - last
-                        out[used + 1] = length
-                        used += 2
-                    last = start + length
-                    ones_end = last
-                    if low + length >= 64:
-                        break
-                    word = (word >> np.uint64(low + length)) << np.uint64(low + length)
-        total = np.int64(height) * widths[i]
-        if last < total or total == 0:
-            if used + 1 > len(out):
-                grown = np.empty(2 * len(out), dtype=np.int64)
-                grown[:used] = out[:used]
-                out = grown
-            out[used] = total - last
-            used += 1
+        else:
+            if count == 0 or turns[count - 1] < total:
+                turns[count] = total
+                count += 1
+            used = _write(turns, count, out, used)
         ends[i + 1] = used
-    return out[:used].copy(), ends, status
+    return out[:used], ends, status
 
 
 @compiled
-def text_from_counts(counts: Any, offsets: Any) -> Any:
-    """COCO's compressed text of each row of counts: bytes uint8, offsets int64 (N + 1)."""
-    n = len(offsets) - 1
-    out = np.empty(2 * len(counts) + 1024, dtype=np.uint8)
-    ends = np.zeros(n + 1, dtype=np.int64)
-    used = 0
-    for i in range(n):
+def _room_for_text(words: Any, offsets: Any, windows: Any, heights: Any, widths: Any) -> Any:
+    """At least as many counts as any mask has, and letters as all have."""
+    most, letters = 0, 0
+    for i in range(len(offsets) - 1):
+        turns = 3 + 2 * windows[i, 2]
         for k in range(offsets[i], offsets[i + 1]):
-            x = counts[k]
-            if k - offsets[i] > 2:
-                x -= counts[k - 2]
-            if used + 13 > len(out):  # 13 groups of five bits hold an int64
-                grown = np.empty(2 * len(out), dtype=np.uint8)
-                grown[:used] = out[:used]
-                out = grown
-            more = True
-            while more:
-                group = x & 0x1F
-                x >>= 5
-                more = x != -1 if group & 0x10 else x != 0
-                if more:
-                    group |= 0x20
-                out[used] = group + 48
+            turns += count_ones(words[k] ^ (words[k] << np.uint64(1))) + 1
+        bits_and_sign = 66 - count_high_zeros(np.uint64(heights[i]) * np.uint64(widths[i]))
+        most = max(most, turns)
+        letters += turns * (bits_and_sign // 5 + 1)
+    return most, letters
+
+
+@compiled
+def _turns(words: Any, start: Any, window: Any, height: Any, out: Any) -> Any:
+    """Write the number of each pixel, in column-major order, that differs from the one before it.
+
+    These are the bits of a word that differ from the word shifted by one; a column's first pixel follows the last one
+    of the column before.
+
+    Args:
+        words, start: the mask is ``words[start:]``.
+        window: as in ``BitMasks``.
+        height: of the image.
+
+    Returns:
+        How many there are, -1 if a pixel lies outside the image.
+    """
+    x0, word0, per_column = np.int64(window[0]), np.int64(window[1]), np.int64(window[3])
+    stop = np.int64(window[2]) * per_column
+    count = 0
+    value = _NONE  # of the pixel before
+    base = x0 * height + 64 * word0  # number of the word's first pixel
+    k: Any = np.int64(0)
+    for at in range(start, start + stop):
+        if k == 0 and word0 > 0 and value != _NONE:
+            out[count] = base - 64 * word0
+            count += 1
+            value = _NONE
+        word = words[at]
+        changes = word ^ ((word << np.uint64(1)) | value)
+        value = word >> np.uint64(63)
+        rows = height - 64 * (word0 + k)
+        if rows < 64:
+            if rows <= 0 or (word >> np.uint64(rows)) != _NONE:
+                return -1
+            changes &= _ALL >> np.uint64(64 - rows)
+            value = word >> np.uint64(rows - 1)
+        while changes != _NONE:
+            out[count] = base + count_low_zeros(changes)
+            count += 1
+            changes &= changes - np.uint64(1)
+        k += 1
+        base += 64
+        if k == per_column:
+            if rows > 64 and value != _NONE:
+                out[count] = base
+                count += 1
+                value = _NONE
+            k = 0
+            base += height - 64 * per_column
+    if value != _NONE:
+        out[count] = base - 64 * word0
+        count += 1
+    return count
+
+
+@compiled
+def _write(turns: Any, n: Any, out: Any, used: Any) -> Any:
+    """Write the text of the counts that end at the given pixels from ``out[used]`` on; returns where it ends."""
+    at, before, two_before = np.int64(0), np.int64(0), np.int64(0)
+    for k in range(n):
+        count = turns[k] - at
+        at = turns[k]
+        x = count - two_before if k > 2 else count
+        two_before, before = before, count
+        # two groups of five bits without a branch (counts differ by little, but unpredictably), more with one
+        two, three = not -16 <= x < 16, not -512 <= x < 512
+        out[used] = 48 + (x & 0x1F) + 0x20 * two
+        out[used + 1] = 48 + ((x >> 5) & 0x1F) + 0x20 * three
+        used += 1 + two
+        if three:
+            x >>= 10
+            while not -16 <= x < 16:
+                out[used] = 48 + (0x20 | (x & 0x1F))
                 used += 1
-        ends[i + 1] = used
-    return out[:used].copy(), ends
+                x >>= 5
+            out[used] = 48 + (x & 0x1F)
+            used += 1
+    return used
 
 
 @compiled

@@ -1,28 +1,64 @@
 """Scores of predictions against the truth. Nothing here needs torch."""
 
-from hubmap_ml.metrics.coco import coco_segm
-from hubmap_ml.metrics.data_science_bowl import DsbScore, dsb_map
-from hubmap_ml.metrics.open_images import (
-    AveragePrecision,
-    area_under,
-    average_precision,
-    precision_recall,
+from hubmap_ml.metrics.coco import CocoEvaluation, CocoOptions, coco_evaluation, coco_segm
+from hubmap_ml.metrics.comparison import (
+    Comparison,
+    Gain,
+    ScoredSet,
+    SlideScores,
+    common_folds,
+    common_images,
+    compare_sets,
+    score_interval,
 )
+from hubmap_ml.metrics.curves import ScoreCurve, area_under, precision_recall, score_curve
+from hubmap_ml.metrics.data_science_bowl import DsbScore, dsb_map
+from hubmap_ml.metrics.dice import DiceScore, dice
+from hubmap_ml.metrics.error_anatomy import ErrorAnatomy, ErrorKind, error_anatomy
+from hubmap_ml.metrics.influence import influence
+from hubmap_ml.metrics.intervals import Folded, Interval
+from hubmap_ml.metrics.judging import judge
+from hubmap_ml.metrics.open_images import AveragePrecision, average_precision
 from hubmap_ml.metrics.paired_gain import PairedGain, paired_gain
 from hubmap_ml.metrics.scores import METRICS, Score, evaluate, headline
+from hubmap_ml.metrics.worst_images import WorstImage, worst_images
 
 __all__ = [
     "METRICS",
     "AveragePrecision",
+    "CocoEvaluation",
+    "CocoOptions",
+    "Comparison",
+    "DiceScore",
     "DsbScore",
+    "ErrorAnatomy",
+    "ErrorKind",
+    "Folded",
+    "Gain",
+    "Interval",
     "PairedGain",
     "Score",
+    "ScoreCurve",
+    "ScoredSet",
+    "SlideScores",
+    "WorstImage",
     "area_under",
     "average_precision",
+    "coco_evaluation",
     "coco_segm",
+    "common_folds",
+    "common_images",
+    "compare_sets",
+    "dice",
     "dsb_map",
+    "error_anatomy",
     "evaluate",
     "headline",
+    "influence",
+    "judge",
     "paired_gain",
     "precision_recall",
+    "score_curve",
+    "score_interval",
+    "worst_images",
 ]

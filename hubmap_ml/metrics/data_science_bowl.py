@@ -14,9 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import Annotations, PredictionSet
+from hubmap_ml.metrics.matching import dsb_counts
+from hubmap_ml.metrics.overlaps import overlaps_with_truth
 from hubmap_ml.metrics.pairing import Paired, pair_up
+from hubmap_ml.spec import InputError
 
 THRESHOLDS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
+FLOOR = min(THRESHOLDS)
+"""Overlaps up to here match nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,24 +45,34 @@ class DsbScore:
     n_images: int
 
 
-def dsb_map(truth: Annotations, predictions: PredictionSet) -> DsbScore:
+def dsb_map(truth: Annotations, predictions: PredictionSet, *, refuse_overlaps: bool = False) -> DsbScore:
     """Score predictions by the rule above.
 
     Images are those that both know. Soft masks are cut at 0.5; predictions without a pixel are none. A crowd truth
     is no target: a prediction that matches no truth and has more than the threshold of its own pixels in one is left
     out.
 
+    Args:
+        refuse_overlaps: refuse predictions of which two share a pixel, as the competitions do.
+
     Raises:
-        InputError: what ``pair_up`` refuses.
+        InputError: what ``pair_up`` refuses, and overlapping predictions where they are refused.
     """
     paired = pair_up(truth, predictions)
-    truth = paired.truth
-    scores = np.stack([_of_image(paired, row) for row in range(len(truth.images))])  # (M, T)
+    truth, found = paired.truth, paired.predictions
+    if refuse_overlaps:
+        _check_no_overlap(paired)
+    overlaps = overlaps_with_truth(paired.masks, found.offsets, truth, floor=FLOOR)
+    rows = np.flatnonzero(paired.masks.areas() > 0).astype(np.int32)
+    counts = dsb_counts(
+        rows, found.image_rows().astype(np.int32), overlaps.starts, overlaps.truths, overlaps.values, truth.offsets,
+        truth.iscrowd, np.array(THRESHOLDS),
+    )  # fmt: skip
+    scores = scores_of_counts(counts)
     kinds = _kinds(truth)
     seen = ~np.isnan(scores).any(axis=1)
-    any_truth = bool((~truth.iscrowd).any())
     return DsbScore(
-        value=_mean(scores[seen]) if any_truth else float("nan"),
+        value=value_of_scores(scores, truth),
         per_image=scores.mean(axis=1),
         per_category={
             category.name: _mean(scores[seen & (kinds == label)])
@@ -68,25 +83,30 @@ def dsb_map(truth: Annotations, predictions: PredictionSet) -> DsbScore:
     )
 
 
-def _of_image(paired: Paired, row: int) -> NDArray[np.float64]:
-    """TP / (TP + FP + FN) at each threshold, (T,); NaN where all three are 0."""
-    found = paired.masks.take(np.arange(*paired.predictions.offsets[row : row + 2]))
-    found = found.take(found.areas() > 0)
-    image = paired.truth.image(row)
-    targets = image.masks.bits.take(~image.iscrowd)
-    iou = targets.iou_matrix(found)
-    held = found.iou_matrix(image.masks.bits.take(image.iscrowd), np.ones(int(image.iscrowd.sum()), np.bool_))
-    in_crowd = held.max(axis=1, initial=0.0)
-    out = np.full(len(THRESHOLDS), np.nan)
-    for k, threshold in enumerate(THRESHOLDS):
-        matches = iou > threshold
-        of_truth, of_found = matches.sum(axis=1), matches.any(axis=0)
-        hits = int((of_truth == 1).sum())
-        extra = int((~of_found & ~(in_crowd > threshold)).sum()) + int((of_truth > 1).sum())
-        missed = int((of_truth == 0).sum())
-        if hits + extra + missed:
-            out[k] = hits / (hits + extra + missed)
-    return out
+def scores_of_counts(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """TP / (TP + FP + FN) of each image and threshold (M, T) from ``matching.dsb_counts``; NaN for 0 / 0."""
+    total = counts.sum(axis=2)
+    return np.divide(counts[:, :, 0], total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def value_of_scores(scores: NDArray[np.float64], truth: Annotations) -> float:
+    """The mean over images and thresholds of scores (M, T); NaN where no image has a truth."""
+    if truth.iscrowd.all():
+        return float("nan")
+    return _mean(scores[~np.isnan(scores).any(axis=1)])
+
+
+def _check_no_overlap(paired: Paired) -> None:
+    found = paired.predictions
+    for row in range(len(found.images)):
+        masks = paired.masks.take(np.arange(*found.offsets[row : row + 2]))
+        shared = np.triu(masks.intersection_matrix(), k=1)
+        if shared.any():
+            first, second = (int(place) for place in np.argwhere(shared)[0])
+            raise InputError(
+                f"image {found.images.ids[row]!r}: predictions {first} and {second} share "
+                f"{shared[first, second]} pixels, which this metric's competitions refuse; add a no_overlaps step"
+            )
 
 
 def _kinds(truth: Annotations) -> NDArray[np.int64]:

@@ -10,18 +10,18 @@ are averaged.
 Reference: TensorFlow's Object Detection API, ``per_image_evaluation.py`` and ``metrics.py``.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import Annotations, PredictionSet
-from hubmap_ml.metrics.pairing import Paired, pair_up
+from hubmap_ml.metrics.curves import precision_recall
+from hubmap_ml.metrics.matching import areas_under, best_truths, open_images_hits
+from hubmap_ml.metrics.overlaps import Overlaps, overlaps_with_truth
+from hubmap_ml.metrics.pairing import pair_up
 from hubmap_ml.spec import InputError
-
-_PAIRS_AT_ONCE = 2_000_000
-"""Detection-truth pairs compared in one go; about 100 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,114 +67,80 @@ def average_precision(
     if not 0 < iou_threshold <= 1:
         raise InputError(f"IoU threshold {iou_threshold:g}: must be greater than 0 and at most 1")
     paired = pair_up(truth, predictions)
-    scores = paired.predictions.scores.astype(np.float64)
-    best, in_crowd = _best_truths(paired, iou_threshold)
-    order = _ranking(paired.predictions)
-    hit = _first_hits(best, order)
-    counts = (paired.labels >= 0) & (hit | ~in_crowd)
-    targets = ~paired.truth.iscrowd
-    per_category: dict[str, float] = {}
-    for label, category in enumerate(paired.truth.categories):
-        n_truths = int(np.sum(targets & (paired.truth.labels == label)))
-        rows = order[(counts & (paired.labels == label))[order]]
-        recall, precision = precision_recall(hit[rows], n_truths)
-        per_category[category.name] = area_under(recall, precision) if n_truths else float("nan")
-    rows = order[counts[order]]
-    recall, precision = precision_recall(hit[rows], int(targets.sum()))
-    known = [value for value in per_category.values() if not np.isnan(value)]
+    truth, predictions = paired.truth, paired.predictions
+    overlaps = overlaps_with_truth(
+        paired.masks, predictions.offsets, truth, floor=iou_threshold, labels=paired.labels
+    )
+    matcher = OpenImagesMatcher(iou_threshold, truth, overlaps, paired.labels)
+    rows = np.arange(len(predictions), dtype=np.int32)
+    order = ranking(predictions)
+    hit, counts = matcher.hits(rows, order)
+    n_truths = target_counts(truth)
+    areas = areas_under(order, rows, matcher.labels, hit, counts, n_truths)
+    recall, precision = precision_recall(hit[counts], int(n_truths.sum()))
     return AveragePrecision(
-        value=float(np.mean(known)) if known else float("nan"),
-        per_category=per_category,
-        n_truths=int(targets.sum()),
-        n_images=len(paired.truth.images),
+        value=mean_of_known(areas),
+        per_category={c.name: float(area) for c, area in zip(truth.categories, areas, strict=True)},
+        n_truths=int(n_truths.sum()),
+        n_images=len(truth.images),
         recall=recall,
         precision=precision,
-        scores=scores[rows],
+        scores=predictions.scores[order[counts]].astype(np.float64),
     )
 
 
-def precision_recall(
-    hits: NDArray[np.bool_], n_truths: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Recall and precision (D,) after each detection, given by descending score; recall is 0 without
-    truths.
-    """
-    found = np.cumsum(hits, dtype=np.float64)
-    precision = found / np.arange(1, len(hits) + 1)
-    return found / max(n_truths, 1), precision
+class OpenImagesMatcher:
+    """True positives among any rows of one table of overlaps; made once, asked as often as wanted."""
+
+    def __init__(
+        self, iou_threshold: float, truth: Annotations, overlaps: Overlaps, labels: NDArray[np.int64]
+    ) -> None:
+        """Choose each row's truth.
+
+        Args:
+            iou_threshold: in (0, 1].
+            truth: annotations.
+            overlaps: of N predictions, at least ``iou_threshold``, within labels.
+            labels: (N,), positions in the truth's categories; -1: none.
+        """
+        self.labels: NDArray[np.int32] = np.asarray(labels, np.int32)
+        self._n_truths = len(truth)
+        self._best, self._in_crowd = best_truths(
+            overlaps.starts, overlaps.truths, overlaps.values, truth.iscrowd, float(iou_threshold)
+        )
+
+    def hits(
+        self, rows: NDArray[np.int32], order: NDArray[np.int32]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of some rows are true positives, and which count at all, both by descending score.
+
+        Args:
+            rows: (D,).
+            order: (D,), positions in ``rows`` by descending score.
+        """
+        hit, counts = open_images_hits(order, rows, self.labels, self._best, self._in_crowd, self._n_truths)
+        return hit, counts
+
+    def average_precisions(
+        self, rows: NDArray[np.int32], order: NDArray[np.int32], n_truths: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Average precision of each category (K,) over some rows, where ``n_truths`` (K,) can be found; NaN for 0."""
+        hit, counts = self.hits(rows, order)
+        return np.asarray(areas_under(order, rows, self.labels, hit, counts, n_truths))
 
 
-def area_under(recall: NDArray[np.float64], precision: NDArray[np.float64]) -> float:
-    """Area under the precision envelope, summed at every recall that occurs (all-points interpolation)."""
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+def target_counts(truth: Annotations) -> NDArray[np.int64]:
+    """Truths of each category that can be found (K,): crowds are none."""
+    return np.bincount(truth.labels[~truth.iscrowd], minlength=len(truth.categories)).astype(np.int64)
 
 
-def _ranking(predictions: PredictionSet) -> NDArray[np.int64]:
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """The mean of what is not NaN; NaN if all is."""
+    known = values[~np.isnan(values)]
+    return float(np.mean(known)) if len(known) else float("nan")
+
+
+def ranking(predictions: PredictionSet) -> NDArray[np.int32]:
     """Rows by descending score; equal scores in the order of the file."""
-    if predictions.file_order is None:
-        return np.asarray(np.argsort(-predictions.scores, kind="stable"), dtype=np.int64)
-    return np.asarray(np.lexsort((predictions.file_order, -predictions.scores)), dtype=np.int64)
-
-
-def _first_hits(best: NDArray[np.int64], order: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which detections are the first, in the given order, to take their best truth (-1: they have none)."""
-    hit = np.zeros(len(best), dtype=np.bool_)
-    takers = order[best[order] >= 0]
-    _, first = np.unique(best[takers], return_index=True)
-    hit[takers[first]] = True
-    return hit
-
-
-def _best_truths(paired: Paired, iou_threshold: float) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """For each detection the truth it belongs to (-1: none reaches the threshold), and whether a crowd holds
-    it.
-    """
-    truth = paired.truth
-    areas, true_areas = paired.masks.areas(), truth.masks.bits.areas()
-    best = np.full(len(paired.labels), -1, dtype=np.int64)
-    in_crowd = np.zeros(len(paired.labels), dtype=np.bool_)
-    for pairs in _pairs(paired):
-        shared = paired.masks.intersections(truth.masks.bits, pairs)
-        meets = shared > 0
-        found, target, shared = pairs[meets, 0], pairs[meets, 1], shared[meets]
-        crowd = truth.iscrowd[target]
-        held = shared / areas[found] >= iou_threshold
-        in_crowd[found[crowd & held]] = True
-        found, target, shared = found[~crowd], target[~crowd], shared[~crowd]
-        iou = shared / (areas[found] + true_areas[target] - shared)
-        # by detection, best first, of equal ones the first truth: a detection's first row is its choice
-        order = np.lexsort((target, -iou, found))
-        order = order[np.unique(found[order], return_index=True)[1]]
-        order = order[iou[order] >= iou_threshold]
-        best[found[order]] = target[order]
-    return best, in_crowd
-
-
-def _pairs(paired: Paired) -> Iterator[NDArray[np.int64]]:
-    """Detection and truth rows of the same image and category, some whole images at a time, int64 (P, 2)."""
-    predictions, truth = paired.predictions, paired.truth
-    n_found, n_true = np.diff(predictions.offsets), np.diff(truth.offsets)
-    first = 0
-    while first < len(n_found):
-        stop = first + 1
-        total = n_found[first] * n_true[first]
-        while stop < len(n_found) and total + n_found[stop] * n_true[stop] <= _PAIRS_AT_ONCE:
-            total += n_found[stop] * n_true[stop]
-            stop += 1
-        parts = [
-            np.stack(
-                np.meshgrid(
-                    np.arange(predictions.offsets[m], predictions.offsets[m + 1]),
-                    np.arange(truth.offsets[m], truth.offsets[m + 1]),
-                    indexing="ij",
-                ),
-                axis=-1,
-            ).reshape(-1, 2)
-            for m in range(first, stop)
-            if n_found[m] and n_true[m]
-        ]
-        if parts:
-            pairs = np.concatenate(parts)
-            yield pairs[paired.labels[pairs[:, 0]] == truth.labels[pairs[:, 1]]]
-        first = stop
+    ties = np.arange(len(predictions)) if predictions.file_order is None else predictions.file_order
+    return np.asarray(np.lexsort((ties, -predictions.scores)), dtype=np.int32)

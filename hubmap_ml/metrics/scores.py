@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.metrics.coco import coco_segm
+from hubmap_ml.metrics.curves import score_curve
 from hubmap_ml.metrics.data_science_bowl import dsb_map
+from hubmap_ml.metrics.dice import dice
 from hubmap_ml.metrics.open_images import average_precision
 from hubmap_ml.spec import InputError
 
-METRICS = ("ap60", "coco_segm", "dsb_map")
+METRICS = ("ap60", "coco_segm", "dice", "dsb_map")
 
 
 @dataclass(frozen=True)
@@ -36,12 +38,12 @@ def evaluate(metric: str, truth: Annotations, predictions: PredictionSet) -> Sco
     """Score predictions over the images that both know.
 
     Args:
-        metric: ``"ap60"`` (``average_precision`` at IoU 0.6), ``"coco_segm"`` (its ``segm_mAP``) or ``"dsb_map"``
-            (``dsb_map``).
+        metric: ``"ap60"`` (``average_precision`` at IoU 0.6), ``"coco_segm"`` (its ``segm_mAP``), ``"dice"`` or
+            ``"dsb_map"``.
 
     Returns:
-        The score; details are AP by category, truths and highest recall, or COCO's other figures, or the mean by
-        category and at IoU 0.5 and 0.75.
+        The score; details are AP by category, truths, highest recall and the score threshold with the best F1, or
+        COCO's other figures, or Dice by category, or the mean by category and at IoU 0.5 and 0.75.
 
     Raises:
         InputError: an unknown metric, and what the metric refuses.
@@ -54,7 +56,13 @@ def evaluate(metric: str, truth: Annotations, predictions: PredictionSet) -> Sco
         details = {f"ap60/{name}": value for name, value in found.per_category.items()}
         details["n_truths"] = float(found.n_truths)
         details["max_recall"] = float(found.recall[-1]) if len(found.recall) else 0.0
+        curve = score_curve(found.recall, found.precision, found.scores)
+        details |= {"best_f1": curve.best_f1, "best_f1_score": curve.best_threshold}
         return Score(metric, found.value, n_images, n_instances, _known(details))
+    if metric == "dice":
+        found_dice = dice(truth, predictions)
+        details = {f"dice/{name}": value for name, value in found_dice.per_category.items()}
+        return Score(metric, found_dice.value, n_images, n_instances, _known(details))
     if metric == "coco_segm":
         figures = {
             name: math.nan if value == -1 else value for name, value in coco_segm(truth, predictions).items()

@@ -10,15 +10,23 @@ from typing import Any
 import numpy as np
 
 from hubmap_ml.fusion import score_order
-from hubmap_ml.instances import PredictionSet
-from hubmap_ml.postprocess.filters import MaxPerImage, MinArea, Score
-from hubmap_ml.postprocess.masks import MaskThreshold
+from hubmap_ml.instances import Category, Images, Masks, PredictionSet
+from hubmap_ml.postprocess.classes import ImageClass
+from hubmap_ml.postprocess.components import FillHoles, LargestComponent, RemoveSmallComponents
+from hubmap_ml.postprocess.filters import MaxArea, MaxPerImage, MinArea, Score
+from hubmap_ml.postprocess.masks import MaskThreshold, TightBoxes
+from hubmap_ml.postprocess.morphology import Closing, Dilation, Erosion, Opening
+from hubmap_ml.postprocess.overlaps import ExcludeInside, NoOverlaps
 from hubmap_ml.postprocess.step import Step
-from hubmap_ml.postprocess.suppression import Nms
+from hubmap_ml.postprocess.suppression import Nms, SoftNms
 from hubmap_ml.spec import InputError
 
 STEPS: Mapping[str, type[Step]] = {
-    step.name: step for step in (Score, Nms, MaskThreshold, MinArea, MaxPerImage)
+    step.name: step
+    for step in (
+        Score, Nms, SoftNms, MaskThreshold, MinArea, MaxArea, FillHoles, LargestComponent, RemoveSmallComponents,
+        Opening, Closing, Erosion, Dilation, NoOverlaps, ExcludeInside, ImageClass, MaxPerImage, TightBoxes,
+    )
 }  # fmt: skip
 
 
@@ -34,7 +42,7 @@ def parse_steps(data: Sequence[Mapping[str, Any]], where: str = "postprocess") -
 
     Example:
         >>> parse_steps([{"score": 0.05}, {"min_area": 40}])
-        (Score(threshold=0.05), MinArea(pixels=40.0))
+        (Score(threshold=0.05, per_class={}), MinArea(pixels=40.0, per_class={}))
     """
     allowed = ", ".join(STEPS)
     if isinstance(data, str | Mapping) or not isinstance(data, Sequence):
@@ -70,7 +78,7 @@ def apply_steps(predictions: PredictionSet, steps: Sequence[Step]) -> Prediction
         where the set knows it).
 
     Raises:
-        InputError: a step that needs masks of a kind that the set does not have.
+        InputError: a step needs masks of another kind, or names a class that the set does not know.
     """
     result = by_descending_score(predictions)
     for step in steps:
@@ -85,13 +93,29 @@ def by_descending_score(predictions: PredictionSet) -> PredictionSet:
 
 
 def candidate_steps(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Return the leading steps that need no pixels (score, suppression by box).
+    """Return the leading steps on scores and boxes (score, suppression by box, soft suppression).
 
-    They are what a member goes through before it is fused with others: its masks stay soft.
+    They are what a member goes through before it is fused with others: its masks stay soft. Any other step ends them,
+    also one that needs no pixels: how many instances an image keeps and of which class is for the fused to say.
     """
     leading: list[Step] = []
     for step in steps:
-        if not isinstance(step, Score) and not (isinstance(step, Nms) and step.by == "box"):
+        if not isinstance(step, Score | SoftNms) and not (isinstance(step, Nms) and step.by == "box"):
             break
         leading.append(step)
     return tuple(leading)
+
+
+def check_classes(steps: Sequence[Step], class_names: Sequence[str]) -> None:
+    """Refuse steps that name a class that there is not, before there is anything to apply them to.
+
+    Args:
+        steps: as ``parse_steps`` gives them.
+        class_names: of the categories that predictions will have.
+
+    Raises:
+        InputError: a class of another name.
+    """
+    categories = [Category(id=number, name=name) for number, name in enumerate(class_names)]
+    nothing = PredictionSet.from_instances(Images.build(ids=[], heights=[], widths=[]), categories, [])
+    apply_steps(nothing.replace(masks=Masks.empty()), steps)

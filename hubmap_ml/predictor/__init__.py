@@ -16,6 +16,7 @@ from hubmap_ml.predictor.nodes import (
 )
 from hubmap_ml.predictor.parsing import parse_node
 from hubmap_ml.predictor.predictor import Predictor, open_predictor
+from hubmap_ml.predictor.trial import Trial, try_predictor
 
 __all__ = [
     "Fusion",
@@ -27,6 +28,7 @@ __all__ = [
     "Predictor",
     "Steps",
     "Stored",
+    "Trial",
     "combine",
     "leaves_of",
     "name_images",
@@ -36,5 +38,6 @@ __all__ = [
     "open_predictor",
     "parse_node",
     "read_manifest",
+    "try_predictor",
     "write_predictor",
 ]

@@ -56,6 +56,31 @@ class Predictor:
 
                 self._networks[leaf.path] = open_network(folder / leaf.path, device=device)
 
+    @property
+    def parameters(self) -> int:
+        """Parameters of all networks together."""
+        return sum(network.parameters for network in self._networks.values())
+
+    @property
+    def device_kind(self) -> str:
+        """Where networks run: ``cpu`` or ``cuda``; ``cpu`` without any."""
+        return next((str(network.device.type) for network in self._networks.values()), "cpu")
+
+    def candidates(self, leaf: str, images: Iterable[Named]) -> PredictionSet:
+        """Predict with one leaf alone, before anything above it: what its stage ``predict`` wrote.
+
+        Args:
+            leaf: its path.
+            images: rows and sources.
+
+        Raises:
+            InputError: no such leaf, or what ``predict`` refuses.
+        """
+        for node in leaves_of(self.tree):
+            if node.path == leaf:
+                return self._candidates(node, list(images))
+        raise InputError(f"predictor {self.folder} has no leaf {leaf!r}")
+
     def predict(self, images: Iterable[ImageInput] | ImageInput, *, chunk: int = CHUNK) -> PredictionSet:
         """Predict all images, holding pixels and candidates of ``chunk`` images at a time, results of all.
 

@@ -12,8 +12,10 @@ from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
 from hubmap_ml.spec.processes import Processes
 from hubmap_ml.spec.recorder import NullRecorder, Recorder
+from hubmap_ml.spec.refit import ALL_DATA
 
 __all__ = [
+    "ALL_DATA",
     "LEAK_TAG",
     "STAGE_VERSION",
     "Change",

@@ -9,12 +9,11 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SerializeAsAny,
@@ -26,10 +25,10 @@ from pydantic import (
 
 from hubmap_ml.spec.data_options import DataFormat, FormatOptions, parse_options
 from hubmap_ml.spec.errors import InputError
+from hubmap_ml.spec.refit import ALL_DATA, with_recipes
 
-Metric = Literal["ap60", "coco_segm", "dsb_map"]
+Metric = Literal["ap60", "coco_segm", "dice", "dsb_map"]
 Criteria = dict[str, str | int | list[str | int]]
-Range = tuple[float, float]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -168,50 +167,74 @@ class Predict(Part):
 
 
 class Member(Part):
-    """One recipe: trained in one or two stages on each fold."""
+    """One recipe: trained in one or two stages on each fold.
+
+    ``refit`` names another member whose recipe is trained on all data instead (see ``spec.refit``).
+    """
 
     kind: Literal["trained"] = "trained"
+    refit: str | None = None
     trainer: Literal["mmdet"] = "mmdet"
     pretrain: Pretrain | None = None
     finetune: Finetune
     predict: Predict = Predict()
 
 
-def _range(value: Any) -> Any:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return (value, value)
-    return value
-
-
-class Space(Part):
-    """Ranges [low, high] that a threshold study searches; one number fixes a value."""
-
-    score: Annotated[Range, BeforeValidator(_range)] = (0.001, 0.6)
-    nms_iou: Annotated[Range, BeforeValidator(_range)] = (0.3, 0.8)
-    mask_threshold: Annotated[Range, BeforeValidator(_range)] = (0.3, 0.7)
-    min_area: Annotated[Range, BeforeValidator(_range)] = (0.0, 120.0)
-
-    @field_validator("*")
-    @classmethod
-    def _ordered(cls, value: Range) -> Range:
-        if value[0] > value[1]:
-            raise ValueError(f"the range {list(value)} runs backwards")
-        return value
-
-
 class Tune(Part):
-    """A threshold study on out-of-fold candidates."""
+    """A threshold study on out-of-fold candidates.
+
+    ``space`` names values of post-processing steps (``score``, ``nms_iou``, ``opening.iterations``, ``score.astro``)
+    and what each may be: ``[low, high]``, one number, ``{low, high, log, step}`` or ``{choices}``; what they mean is
+    checked with the steps (``tuning.parse_space``). ``per_class`` searches every value for each class. ``storage`` is
+    an Optuna storage that several workers share, or that a study goes on from; it changes no result.
+    """
 
     trials: int = Field(default=300, ge=1)
-    seed: int = 0
-    space: Space = Space()
+    seed: int = Field(default=0, ge=0)
+    sampler: Literal["tpe", "random", "qmc", "grid", "cmaes"] = "tpe"
+    per_class: bool = False
+    storage: str | None = None
+    space: dict[str, Any] = Field(
+        default={
+            "score": [0.001, 0.6],
+            "nms_iou": [0.3, 0.8],
+            "mask_threshold": [0.3, 0.7],
+            "min_area": [0, 120],
+        }
+    )
+
+    @field_validator("space")
+    @classmethod
+    def _ordered(cls, space: dict[str, Any]) -> dict[str, Any]:
+        for name, value in space.items():
+            low, high = _ends(value)
+            if low is not None and high is not None and low > high:
+                raise ValueError(f"{name}: the range {value} runs backwards")
+        return space
+
+
+def _ends(value: Any) -> tuple[float | None, float | None]:
+    """Return the ends of a range; None where there are none, or no numbers."""
+    pair = (value.get("low"), value.get("high")) if isinstance(value, Mapping) else value
+    if not isinstance(pair, list | tuple):
+        pair = (pair, pair)
+    low, high = pair if len(pair) == 2 else (None, None)
+    return (
+        low if isinstance(low, int | float) else None,
+        high if isinstance(high, int | float) else None,
+    )
 
 
 class Promote(Part):
-    """The gate that a member passes on its way into the ensemble."""
+    """The gate that a member passes on its way into the ensemble.
+
+    ``min_overlap`` is the least share of all members' held-out images that a member must have predicted: members are
+    compared and fused on images that all of them know.
+    """
 
     best: int = Field(default=5, ge=1)
     min_score: float = Field(default=0.0, ge=0, le=1)
+    min_overlap: float = Field(default=0.1, ge=0, le=1)
 
 
 class Ensemble(Part):
@@ -271,6 +294,11 @@ class Experiment(Part):
             raise ValueError("a name is a letter followed by letters, digits, '_' or '-'")
         return name
 
+    @model_validator(mode="before")
+    @classmethod
+    def _refits_have_their_recipes(cls, given: Any) -> Any:
+        return with_recipes(given) if isinstance(given, Mapping) else given
+
     @model_validator(mode="after")
     def _members_fit(self) -> "Experiment":
         for name, member in self.members.items():
@@ -304,16 +332,28 @@ class Experiment(Part):
                     raise ValueError(
                         f"members.{name}.finetune.folds holds {fold}; there are 0 to {self.data.folds.n - 1}"
                     )
-        if self.tune.space.nms_iou[1] > min(member.predict.dedupe_iou for member in self.members.values()):
+        highest = _ends(self.tune.space.get("nms_iou"))[1]
+        kept = min(member.predict.dedupe_iou for member in self.members.values())
+        if highest is not None and highest > kept:
             raise ValueError(
                 "tune.space.nms_iou reaches above predict.dedupe_iou: candidates that close were not kept"
             )
         return self
 
     def folds_of(self, member: str) -> tuple[int, ...]:
-        """Return the folds that a member is trained on, in order."""
+        """Return the folds that a member is trained on, in order; of a refit member ``(ALL_DATA,)``."""
+        if self.members[member].refit is not None:
+            return (ALL_DATA,)
         named = self.members[member].finetune.folds
         return tuple(range(self.data.folds.n)) if named is None else named
+
+    def fold_named(self, member: str, fold: int) -> int:
+        """Return ``fold``, or ``ALL_DATA`` for a refit member, which has one network whatever fold is named."""
+        return ALL_DATA if self.members[member].refit is not None else fold
+
+    def recipe_of(self, member: str) -> str:
+        """Return the member whose cross-validation tells a member's worth: itself, or what it refits."""
+        return self.members[member].refit or member
 
     def member_named(self, name: str | None) -> str:
         """Return ``name``, or the first member's where none is given.
@@ -427,7 +467,6 @@ def _allowed(place: tuple[int | str, ...]) -> list[str]:
         "finetune": Finetune,
         "predict": Predict,
         "tune": Tune,
-        "space": Space,
         "promote": Promote,
         "ensemble": Ensemble,
         "keep": Keep,

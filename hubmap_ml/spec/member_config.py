@@ -53,6 +53,9 @@ PLATFORM_KEYS: Mapping[str, str] = {
 CLASS_COUNT_KEYS = ("num_classes", "num_things_classes")
 """Counts that the platform sets from the data; a semantic branch (`semantic_head`) keeps its own."""
 
+NMS_OPERATIONS = ("nms", "soft_nms")
+"""Suppressions by name. mmcv evaluates the name as Python: nothing else may stand there."""
+
 RUNNERS = ("EpochBasedRunner",)
 OPTIMIZER_HOOKS = ("OptimizerHook", "GradientCumulativeOptimizerHook")
 CUSTOM_HOOKS = ("SetEpochInfoHook",)
@@ -109,6 +112,9 @@ def _check_model(model: Mapping[str, Any], where: str) -> None:
         raise InputError(
             f"{where}: {path} is not the member's to set ({PLATFORM_KEYS['num_classes']}): remove {key!r}"
         )
+    for path, name in _suppressions(model, "model"):
+        if name not in NMS_OPERATIONS:
+            raise InputError(f"{where}: {path} is {name!r}; allowed: {', '.join(NMS_OPERATIONS)}")
 
 
 def _class_counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -122,6 +128,20 @@ def _class_counts(value: Any, path: str) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             yield from _class_counts(item, f"{path}[{i}]")
+
+
+def _suppressions(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """The name of every suppression below `value`, as (place, name)."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if key == "nms" and isinstance(item, Mapping) and "type" in item:
+                yield f"{path}.nms.type", item["type"]
+            if key == "nms_type":
+                yield f"{path}.nms_type", item
+            yield from _suppressions(item, f"{path}.{key}")
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from _suppressions(item, f"{path}[{i}]")
 
 
 def _check_pipeline(steps: Any, where: str, *, refused: Mapping[str, str]) -> None:

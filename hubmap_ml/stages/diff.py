@@ -20,7 +20,6 @@ from hubmap_ml.tuning import with_setting
 log = logging.getLogger(__name__)
 
 DOCUMENTS = ("experiment.json", "member_config.json", "stage_inputs.json")
-RESAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +40,12 @@ class RunDifference:
 
     def to_data(self) -> dict[str, Any]:
         """Return all of it as JSON-able data."""
-        gain = None if self.gain is None else {**dataclasses.asdict(self.gain), "gain": self.gain.gain}
+        gain = self.gain and {
+            **dataclasses.asdict(self.gain),
+            "gain": self.gain.gain,
+            "low": self.gain.low,
+            "high": self.gain.high,
+        }
         changes = {name: [dataclasses.asdict(item) for item in found] for name, found in self.changes.items()}
         return {
             "before": self.before,
@@ -100,9 +104,7 @@ def _gain(one: FoundRun, other: FoundRun, words: list[str]) -> PairedGain | None
     truth = data[0].annotations
     known = truth.images.has(list(sets[1].images.ids))
     try:
-        return paired_gain(
-            metrics[0], truth, sets[0], sets[1].take_images(np.flatnonzero(known)), resamples=RESAMPLES
-        )
+        return paired_gain(metrics[0], truth, sets[0], sets[1].take_images(np.flatnonzero(known)))
     except InputError as error:
         words.append(f"no gain: {error}")
         return None

@@ -13,6 +13,7 @@ from typing import Any
 
 from hubmap_ml.ensembling import LINE_TAG, MemberSteps, VersionRecord, champion, ensemble_study, version_tags
 from hubmap_ml.instances import PredictionSet, write_predictions
+from hubmap_ml.metrics import paired_gain
 from hubmap_ml.postprocess import apply_steps, candidate_steps, parse_steps
 from hubmap_ml.predictor import (
     Merge,
@@ -31,7 +32,8 @@ from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.tune import believable, in_words, read_study, study_to_data
+from hubmap_ml.stages.study_record import believable, in_words, study_to_data
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import (
     CHAMPION,
     PROMOTED,
@@ -52,12 +54,20 @@ LEADS = ", champion"
 
 @dataclass(frozen=True)
 class _Promoted:
-    """A promoted member: its version, its study and the runs that hold its candidates."""
+    """A promoted member: its version, its study and the runs that hold its candidates.
+
+    A refit member stands in with its recipe's out-of-fold candidates, by proxy, and predicts with its own network.
+
+    Attributes:
+        predicted: runs with out-of-fold candidates.
+        refit: runs of a refit member's own predictions.
+    """
 
     member: str
     version: Version
     study: dict[str, Any]
     predicted: Sequence[FoundRun]
+    refit: Sequence[FoundRun] = ()
 
 
 def run(*, experiment: str = "demo", raw: str = "", fresh: bool = False, parent: str = "") -> Outcome:
@@ -127,16 +137,20 @@ def work(session: Session) -> Outcome:
             },
             step=0,
         )
-        leaks = leak_tags([run for item in members for run in item.predicted])
+        best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
+        alone = apply_steps(together[members.index(best)], parse_steps(best.study["best_steps"]))
+        gain = paired_gain(values["metric"], truth, alone, final, names=(best.member, "the ensemble"))
+        at.recorder.metrics({"gain/refitted": gain.gain, **gain.on_these.to_metrics("gain/refitted")}, step=0)
+        leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
         version = _register(at, wanted, members, study, prepared, leaks)
         leading = recompute_champion(session, at.run.client, standing)
-        best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         return at.finish(
             f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
-            f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}; version {version.number}"
-            + (LEADS if leading and leading.number == version.number else ""),
+            f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}{_by_proxy(members)}; "
+            f"gain over it {gain.gain:+.3f}, both refitted (95 % on these slides {gain.on_these.in_words('+.3f')}); "
+            f"version {version.number}" + (LEADS if leading and leading.number == version.number else ""),
             headline=believable(study.cross_fitted, study.value),
             details={
                 "members": [item.version.uri for item in members],
@@ -183,8 +197,11 @@ def _promoted(session: Session, client: Any, standing: str) -> list[_Promoted]:
     found = []
     for member, version in _promoted_versions(session, client, standing).items():
         study = read_study(get_run(client, version.tags["hubmap.tune_run"]))
-        runs = [get_run(client, run_id) for run_id in version.tags["hubmap.predict_runs"].split(",")]
-        found.append(_Promoted(member, version, study, runs))
+        runs, refit = (
+            [get_run(client, run_id) for run_id in version.tags.get(tag, "").split(",") if run_id]
+            for tag in ("hubmap.predict_runs", promote.REFIT_RUNS_TAG)
+        )
+        found.append(_Promoted(member, version, study, runs, refit))
     return found
 
 
@@ -214,6 +231,14 @@ def _same_images(candidates: Sequence[PredictionSet]) -> list[PredictionSet]:
         raise InputError("the promoted members have no held-out image in common; give them the same folds")
     names = [name for name in candidates[0].images.ids if name in common]
     return [item.take_images(item.images.rows_of(names)) for item in candidates]
+
+
+def _by_proxy(members: Sequence[_Promoted]) -> str:
+    """Say which members had no out-of-fold candidates of their own."""
+    proxies = [item.member for item in members if item.refit]
+    return (
+        f"; out of fold their recipes stand for {', '.join(proxies)} (trained on all data)" if proxies else ""
+    )
 
 
 def _steps(study: Mapping[str, Any]) -> MemberSteps:

@@ -20,7 +20,7 @@ def run(truth: Path, predictions: Path, metric: str) -> Score:
     Args:
         truth: COCO json.
         predictions: COCO results json, a folder of our Parquet, or a submission csv of a known competition.
-        metric: ``ap60``, ``coco_segm`` or ``dsb_map``.
+        metric: ``ap60``, ``coco_segm``, ``dice`` or ``dsb_map``.
 
     Raises:
         InputError: a file that is missing or malformed, or an unknown metric.

@@ -42,6 +42,7 @@ def run(
 
 def work(session: Session, member: str, fold: int) -> Outcome:
     """Train a member on all images of its pool but those of ``fold``, and evaluate on these after each epoch."""
+    fold = session.experiment.fold_named(member, fold)
     with running(session, "finetune", member=member, fold=fold) as at:
         check_fold(session, member, fold)
         prepared = upstream.prepared(session)

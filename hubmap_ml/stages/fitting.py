@@ -58,7 +58,8 @@ def fit_and_record(
         }
     )
     log_images(at.run, data, train, session.experiment.name, "training")
-    log_images(at.run, data, valid, session.experiment.name, "validation")
+    if len(valid):
+        log_images(at.run, data, valid, session.experiment.name, "validation")
     record_training_images(at, wanted.stage, data.images.ids[train], start=start)
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
     fit_inputs = FitInputs(
@@ -86,12 +87,17 @@ def fit_and_record(
     forget(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
     if notes or result.notes:
         at.run.tag({"hubmap.note": "; ".join([*notes, *result.notes])})
+    scored = len(valid) > 0
     for name, folder in (("best", result.best), ("last", result.last)):
-        if name not in session.experiment.keep.checkpoints:
+        if name not in session.experiment.keep.checkpoints or (name == "best" and not scored):
             continue
         for file in ("weights.safetensors", "config.json"):  # a finished training has nothing to resume
             at.recorder.artifact(folder / file, f"checkpoints/{name}")
     at.recorder.forget_checkpoints()
+    if not scored:
+        return at.finish(
+            f"trained on all {len(train)} images of its pool: nothing is held out that could score it"
+        )
     last, best = result.headline[-1], result.headline[result.best_epoch - 1]
     at.recorder.metrics({"best_score": best, "best_epoch": result.best_epoch}, step=0)
     return at.finish(
@@ -133,7 +139,7 @@ def fit_data(
 
     return FitData(
         train=data.training_annotations_of(train),
-        valid=data.annotations_of(valid),
+        valid=data.annotations_of(valid) if len(valid) else None,
         image_root=data.raw,
         workers=workers,
         device=device,

@@ -14,7 +14,7 @@ import numpy as np
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import line_of
-from hubmap_ml.spec import Experiment, StageInputs
+from hubmap_ml.spec import ALL_DATA, Experiment, StageInputs
 from hubmap_ml.stages import initial_weights, precision, splits
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
@@ -77,7 +77,7 @@ def tune(session: Session, member: str, data: PreparedData) -> StageInputs:
     held_out = [splits.finetune_split(session, member, fold, data).valid for fold in folds]
     return StageInputs(
         "tune",
-        {**scoring(experiment), "tune": experiment.tune.model_dump(mode="json")},
+        {**scoring(experiment), "tune": experiment.tune.model_dump(mode="json", exclude={"storage"})},
         tuple(predict(session, member, fold, data).key for fold in folds),
         data.digest_of(np.concatenate(held_out)),
     )
@@ -88,11 +88,20 @@ def promote(session: Session, members: Sequence[str], data: PreparedData) -> Sta
     values = {
         "members": list(members),
         "min_score": session.experiment.promote.min_score,
+        "min_overlap": session.experiment.promote.min_overlap,
+        "overlap": {member: splits.overlap(session, member, data) for member in members},
         "metric": session.experiment.metric,
         "line": line(session, data),
     }
-    keys = tuple(tune(session, member, data).key for member in members)
+    keys = tuple(key for member in members for key in _networks_and_study(session, member, data))
     return StageInputs("promote", values, keys, data.digest)
+
+
+def _networks_and_study(session: Session, member: str, data: PreparedData) -> tuple[str, ...]:
+    """Return the keys behind a member: its study's, and of a refit member its own network's too."""
+    recipe = session.experiment.recipe_of(member)
+    study = tune(session, recipe, data).key
+    return (study,) if recipe == member else (study, predict(session, member, ALL_DATA, data).key)
 
 
 def ensemble(session: Session, members: Mapping[str, str], data: PreparedData) -> StageInputs:
@@ -102,7 +111,7 @@ def ensemble(session: Session, members: Mapping[str, str], data: PreparedData) -
         **scoring(experiment),
         "members": list(members),
         "ensemble": experiment.ensemble.model_dump(mode="json"),
-        "tune": experiment.tune.model_dump(mode="json"),
+        "tune": experiment.tune.model_dump(mode="json", include={"seed", "space"}),
         "line": line(session, data),
     }
     return StageInputs("ensemble", values, tuple(members.values()), data.digest)
@@ -148,7 +157,7 @@ def report(
 def main(session: Session, data_digest: str) -> StageInputs:
     """Inputs of `main`: the whole experiment without its raw folder, members' configurations resolved."""
     experiment = session.experiment
-    document = experiment.model_dump(mode="json", exclude={"data": {"raw"}})
+    document = experiment.model_dump(mode="json", exclude={"data": {"raw"}, "tune": {"storage"}})
     configs = {
         f"{member}.{stage}": session.member_config(member, stage)
         for member in experiment.members

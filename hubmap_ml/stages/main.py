@@ -156,13 +156,12 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
             at.run.identify(inputs.main(inner, prepared.digest))
             for member in experiment.members:
                 _train(inner, steps, member, data)
-            for member in experiment.members:
+            for member in dict.fromkeys(experiment.recipe_of(member) for member in experiment.members):
                 steps.here(inputs.tune(inner, member, data), tune.work, member, name=name_of("tune", member))
             standing = inputs.line(inner, data)
             steps.here(
                 inputs.promote(inner, list(experiment.members), data),
                 promote.work,
-                worker,
                 check=lambda _, found: promote.brought_up_to_date(inner, client, standing, found),
             )
             steps.here(

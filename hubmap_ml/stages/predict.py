@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
-from hubmap_ml.metrics import evaluate
+from hubmap_ml.metrics import evaluate, score_interval
 from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import LEAK_TAG
 from hubmap_ml.stages import inputs, upstream
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OUT_OF_FOLD = "out_of_fold"
 TEST = "test"
+DEVICE_TAG = "hubmap.device_kind"
 
 
 def run(
@@ -63,6 +64,7 @@ def run(
 def work(session: Session, member: str, fold: int) -> Outcome:
     """Write candidates of the held-out and of the test images; log leaks, what the caps cost and the plain score."""
     experiment = session.experiment
+    fold = experiment.fold_named(member, fold)
     with running(session, "predict", member=member, fold=fold) as at:
         check_fold(session, member, fold)
         prepared = upstream.prepared(session)
@@ -84,9 +86,11 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             }
         )
         network = open_network(trained.artifact(f"checkpoints/{values['checkpoint']}"), session.device)
+        at.run.tag({DEVICE_TAG: network.device.type})
         data = prepared.data
         held_out, test = data.images.rows_of(values["held_out"]), data.images.rows_of(values["test"])
-        log_images(at.run, data, held_out, experiment.name, "out of fold")
+        if len(held_out):
+            log_images(at.run, data, held_out, experiment.name, "out of fold")
         log_images(at.run, data, test, experiment.name, "test")
         ids = data.images.ids
         leaks = report_leaks(at, data, trained, held_out=list(ids[held_out]), test=list(ids[test]))
@@ -94,16 +98,20 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             folder = at.recorder.folder / name
             _write(at, network, values, member, data, chosen, folder, name)
             at.recorder.artifact(folder)
+        if len(held_out) == 0:
+            return at.finish(
+                f"{len(test)} test images predicted; trained on all data: nothing held out to score it on"
+            )
         candidates = read_predictions(at.recorder.folder / OUT_OF_FOLD)
         merged = merge_views(candidates, scoring["merge_iou"])
-        score = evaluate(
-            scoring["metric"],
-            data.annotations_of(held_out),
-            apply_steps(merged, parse_steps(scoring["postprocess"])),
-        )
+        truth, final = data.annotations_of(held_out), apply_steps(merged, parse_steps(scoring["postprocess"]))
+        score = evaluate(scoring["metric"], truth, final)
+        interval = score_interval(scoring["metric"], truth, final)
         at.recorder.metrics({f"val/{key}": value for key, value in score.details.items()}, step=0)
+        at.recorder.metrics(interval.to_metrics("val/score"), step=0)
         return at.finish(
-            f"{scoring['metric']} {score.value:.3f} on {len(held_out)} held-out images before tuning, "
+            f"{scoring['metric']} {score.value:.3f} on {len(held_out)} held-out images before tuning "
+            f"(95 % on these slides {interval.in_words()}), "
             f"leak level {in_words(leaks)}; {len(candidates.scores)} candidates",
             headline=score.value,
             details={"n_images": len(held_out), "leak_level": leaks[LEAK_TAG]},

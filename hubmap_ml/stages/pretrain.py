@@ -45,6 +45,7 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         member: name in the experiment.
         fold: the fold whose images must not be seen; without effect where the pool holds no image of any fold.
     """
+    fold = session.experiment.fold_named(member, fold)
     part = session.experiment.members[member].pretrain
     with running(session, "pretrain", member=member) as at:
         if part is None:

@@ -1,20 +1,19 @@
 """`promote`: members that pass the gate become registered versions; the best of them get the alias `promoted`.
 
-The gate of now: complete folds, a predictor that loads in another process and gives finite scores, and a score above
-the floor. What it found stands in the version's tags; the alias is recomputed from tags at every call.
+The gate (`ensembling.check_member`) tries each predictor in a process of its own and asks it for its recorded
+candidates again. What it found stands in the version's tags; the alias is recomputed from tags at every call.
 """
 
-import contextlib
 import dataclasses
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hubmap_ml.ensembling import (
     GATE_TAG,
+    PROXY_TAG,
     FoldRecord,
     GateResult,
     MemberRecord,
@@ -22,31 +21,48 @@ from hubmap_ml.ensembling import (
     check_member,
     promoted,
 )
-from hubmap_ml.predictor import network_digests, write_predictor
-from hubmap_ml.spec import InputError
-from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.predictor import Trial, network_digests, write_predictor
+from hubmap_ml.spec import ALL_DATA, InputError
+from hubmap_ml.stages import inputs, splits, upstream
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags, worst_level
+from hubmap_ml.stages.predict import DEVICE_TAG
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.tune import believable, in_words, read_study
-from hubmap_ml.stages.worker import TorchWorker, WorkerError
+from hubmap_ml.stages.study_record import believable, in_words
+from hubmap_ml.stages.trial import Verdict, on_trial
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import PROMOTED, FoundRun, Version, point_alias, register_folder, versions
 
 log = logging.getLogger(__name__)
 
 PROMOTE_KEY = "hubmap.promote_key"
+REFIT_RUNS_TAG = "hubmap.refit_predict_runs"
 
 
 @dataclasses.dataclass(frozen=True)
 class _Candidate:
-    """A member before the gate: its study, its predictions, and the networks behind them."""
+    """A member before the gate.
+
+    Attributes:
+        study: the threshold study that scores it; of a refit member its recipe's.
+        tuned: the study's run.
+        scored: runs that hold the out-of-fold candidates of that study.
+        predicted: runs of its own networks' predictions; ``scored`` too, unless it is a refit.
+        trained: runs of its networks.
+    """
 
     member: str
     study: Mapping[str, Any]
     tuned: FoundRun
+    scored: list[FoundRun]
     predicted: list[FoundRun]
     trained: list[FoundRun]
+
+    @property
+    def behind_the_score(self) -> list[FoundRun]:
+        """Prediction runs whose leaks stand beside its scores, out of fold and on the test images."""
+        return list({run.run_id: run for run in (*self.scored, *self.predicted)}.values())
 
 
 def run(
@@ -80,13 +96,8 @@ def model_name(session: Session, member: str) -> str:
     return f"{session.experiment.name}.{member}"
 
 
-def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
-    """Examine every member, register those that pass, and recompute the aliases.
-
-    Args:
-        session: experiment and settings.
-        worker: process in which predictors are tried; one is started where none is given.
-    """
+def work(session: Session) -> Outcome:
+    """Examine every member, register those that pass, and recompute the aliases."""
     with running(session, "promote") as at:
         prepared = upstream.prepared(session)
         standing = inputs.line(session, prepared.data)
@@ -109,12 +120,9 @@ def work(session: Session, worker: TorchWorker | None = None) -> Outcome:
             upstream_runs=[candidate.tuned.run_id for candidate in candidates],
         )
         there = {} if session.fresh else _registered(session, at.run.client, candidates, prepared)
-        with _worker(worker) as trying:
-            results = [
-                _examine(at, candidate, prepared, trying)
-                for candidate in candidates
-                if candidate.member not in there
-            ]
+        results = [
+            _examine(at, candidate, prepared) for candidate in candidates if candidate.member not in there
+        ]
         refused |= {result.record.member: result.verdict for result in results if not result.passed}
         findings = {result.record.member: result.tags() for result in results}
         findings |= {member: _findings(version) for member, version in there.items()}
@@ -175,10 +183,14 @@ def _findings(version: Version) -> dict[str, str]:
 
 def _verdict(chosen: Sequence[Version], refused: Mapping[str, str]) -> str:
     told = _told(refused)
-    return (
-        f"promoted: {', '.join(f'{item.name} (leak level {leak_in_words(item.tags)})' for item in chosen)}"
-        + (f"; refused: {told}" if told else "")
+    return f"promoted: {', '.join(f'{item.name} ({_marks(item.tags)})' for item in chosen)}" + (
+        f"; refused: {told}" if told else ""
     )
+
+
+def _marks(tags: Mapping[str, str]) -> str:
+    proxy = f", scored by proxy of {tags[PROXY_TAG]}" if PROXY_TAG in tags else ""
+    return f"leak level {leak_in_words(tags)}{proxy}"
 
 
 def _told(refused: Mapping[str, str]) -> str:
@@ -196,20 +208,6 @@ def recompute_aliases(session: Session, client: Any, standing: str) -> list[Vers
     for name in names:
         point_alias(client, name, PROMOTED, of_name.get(name))
     return chosen
-
-
-def try_predictor(folder: str, image: str) -> str:
-    """Load a predictor and look at one image (runs in the worker); return what went wrong, empty if nothing did."""
-    import numpy as np
-
-    from hubmap_ml.predictor import open_predictor
-
-    try:
-        predictions = open_predictor(Path(folder)).predict([Path(image)])
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
-    finite = bool(np.isfinite(predictions.scores).all() and np.isfinite(predictions.boxes).all())
-    return "" if finite else "scores or boxes are not finite"
 
 
 def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequence[str]) -> dict[str, Any]:
@@ -245,23 +243,24 @@ def member_tree(session: Session, member: str, steps: list[Any], leaves: Sequenc
 
 def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Candidate:
     tuned = upstream.tuned(session, member, prepared)
+    scored = upstream.predictions_of(session, session.experiment.recipe_of(member), prepared)
     predicted = upstream.predictions_of(session, member, prepared)
     trained = [
         upstream.finetuned(session, member, fold, prepared) for fold in session.experiment.folds_of(member)
     ]
-    return _Candidate(member, read_study(tuned), tuned, predicted, trained)
+    return _Candidate(member, read_study(tuned), tuned, scored, predicted, trained)
 
 
-def _examine(
-    at: Running, candidate: _Candidate, prepared: upstream.Prepared, worker: TorchWorker
-) -> GateResult:
+def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) -> GateResult:
     session, member = at.session, candidate.member
+    recipe = session.experiment.recipe_of(member)
     checkpoint = session.experiment.members[member].finetune.checkpoint
     folds = session.experiment.folds_of(member)
-    leaves = [f"leaves/{member}_fold{fold}" for fold in folds]
+    leaves = [f"leaves/{member}_{'all' if fold == ALL_DATA else f'fold{fold}'}" for fold in folds]
     folder = at.recorder.folder / "members" / member
     folder.parent.mkdir(parents=True, exist_ok=True)
     digests: dict[str, str] = {}
+    problem, verdict = "", Verdict(Trial("was not made"), {})
     try:
         networks = [run.artifact(f"checkpoints/{checkpoint}") for run in candidate.trained]
         write_predictor(
@@ -272,10 +271,11 @@ def _examine(
             properties={"member": member, "tune_run": candidate.tuned.run_id},
         )
         digests = network_digests(folder)
-        problem = worker.call(try_predictor, str(folder), str(prepared.data.image_path(0)))
-    except (InputError, WorkerError) as error:
-        problem = str(error).strip().splitlines()[-1]
-    scores = candidate.study["fold_values"]
+        of_leaf = dict(zip(leaves, candidate.predicted, strict=True))
+        verdict = on_trial(session, folder, of_leaf, prepared.data, member)
+    except InputError as error:
+        problem = str(error)
+    scores = candidate.study["fold_values"] if recipe == member else [candidate.study["value"]]
     records = tuple(
         FoldRecord(fold, run.run_id, digests.get(leaf, ""), math.nan if score is None else score, problem)
         for fold, run, leaf, score in zip(folds, candidate.trained, leaves, scores, strict=True)
@@ -287,11 +287,17 @@ def _examine(
         records,
         headline,
         inputs.line(session, prepared.data),
-        worst_level(candidate.predicted),
+        worst_level(candidate.scored),
+        "" if recipe == member else model_name(session, recipe),
+        verdict.trial.problem,
+        verdict.in_words,
+        verdict.reproduces,
+        splits.overlap(session, member, prepared.data),
     )
-    result = check_member(record, min_score=session.experiment.promote.min_score)
+    gate = session.experiment.promote
+    result = check_member(record, min_score=gate.min_score, min_overlap=gate.min_overlap)
     if result.passed:
-        card = _card(session, candidate, record, prepared)
+        card = _card(session, candidate, record, prepared, verdict.trial)
         (folder / "card.md").write_text(card)
         at.run.client.log_artifacts(at.run.run_id, str(folder), f"members/{member}")
         register_folder(
@@ -301,45 +307,60 @@ def _examine(
             artifact=f"members/{member}",
             tags={
                 **result.tags(),
-                **leak_tags(candidate.predicted),
+                **leak_tags(candidate.behind_the_score),
+                **_cost_tags(verdict.trial),
                 PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,
                 "hubmap.refitted": repr(float(candidate.study["value"])),
-                "hubmap.stage_key": candidate.tuned.key,
+                "hubmap.stage_key": candidate.tuned.key
+                if recipe == member
+                else _member_key(session, member, prepared),
                 "hubmap.tune_run": candidate.tuned.run_id,
-                "hubmap.predict_runs": ",".join(run.run_id for run in candidate.predicted),
+                "hubmap.predict_runs": ",".join(run.run_id for run in candidate.scored),
+                **(
+                    {}
+                    if recipe == member
+                    else {REFIT_RUNS_TAG: ",".join(run.run_id for run in candidate.predicted)}
+                ),
             },
             description=card,
         )
     return result
 
 
-def _card(session: Session, candidate: _Candidate, record: MemberRecord, prepared: upstream.Prepared) -> str:
+def _cost_tags(trial: Trial) -> dict[str, str]:
+    return {
+        "hubmap.parameters": str(trial.parameters),
+        "hubmap.s_per_image": f"{trial.seconds:.4g}",
+        "hubmap.peak_mib": f"{trial.peak_mib:.0f}",
+        DEVICE_TAG: trial.device,
+    }
+
+
+def _card(
+    session: Session, candidate: _Candidate, record: MemberRecord, prepared: upstream.Prepared, trial: Trial
+) -> str:
     metric = session.experiment.metric
     study = candidate.study
+    proxy = f" by proxy of {record.proxy_of}" if record.proxy_of else ""
     return "\n".join(
         [
             f"# {model_name(session, record.member)}",
             "",
-            f"**{metric} {in_words(study['cross_fitted'], study['value'])}, leak level "
-            f"{leak_in_words(leak_tags(candidate.predicted))}**; "
-            f"{len(record.folds)} folds; "
+            f"**{metric} {in_words(study['cross_fitted'], study['value'])}{proxy}, leak level "
+            f"{leak_in_words(leak_tags(candidate.behind_the_score))}**; "
+            f"{'trained on all data' if proxy else f'{len(record.folds)} folds'}; "
             f"{study['base_value']:.3f} before tuning.",
             "",
+            f"- own cross-validation: {record.own_cv}",
+            f"- cost: {trial.parameters / 1e6:.1f} million parameters, {trial.seconds:.2f} s an image on "
+            f"{trial.device} (all folds and views), {trial.peak_mib:.0f} MiB",
+            f"- gate: {record.reproduction}",
             f"- post-processing: `{json.dumps(study['best_steps'])}`",
-            f"- folds trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
-            f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.predicted)}",
+            f"- networks trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
+            f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.scored)}",
             f"- thresholds: {candidate.tuned.run_id}",
             f"- data: {prepared.digest[:16]}",
         ]
     )
-
-
-@contextlib.contextmanager
-def _worker(given: TorchWorker | None) -> Iterator[TorchWorker]:
-    if given is not None:
-        yield given
-    else:
-        with TorchWorker() as own:
-            yield own

@@ -16,12 +16,13 @@ from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import ensemble, inputs, promote, upstream
 from hubmap_ml.stages.candidates import on_test_images
-from hubmap_ml.stages.leaks import TEST_LEAK_TAG
+from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
+from hubmap_ml.stages.study_record import believable, in_words
 from hubmap_ml.stages.submit import PREDICTIONS
-from hubmap_ml.stages.tune import believable, in_words, read_study
+from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import CHAMPION, PROMOTED, FoundRun, by_alias, open_store, search
 from hubmap_ml.viz import ReportData, ReportFigure, ReportRow, ReportStage, truth_and_prediction, write_page
 
@@ -30,6 +31,7 @@ PICTURES = 6
 METRIC_WORDS = {
     "ap60": "average precision at mask IoU 0.6",
     "coco_segm": "COCO's mean AP of masks",
+    "dice": "Dice of the union of instances, mean over images",
     "dsb_map": "the Data Science Bowl's mean of TP / (TP + FP + FN) over mask IoUs",
 }
 
@@ -218,6 +220,9 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Memb
     except InputError:
         badge = "not promoted"
     shown = _distinct([*runs, *predicted, tuned])
+    recipe = session.experiment.recipe_of(member)
+    if recipe != member:
+        badge += f", trained on all data: out-of-fold scores by proxy of {recipe}"
     return _Member(promote.model_name(session, member), tuned, predicted, badge, shown)
 
 
@@ -237,7 +242,7 @@ def _line(session: Session, member: _Member, truth: Annotations | None) -> _Line
         hidden,
         member.badge,
         leak_in_words(member.tuned.tags),
-        leak_in_words(member.tuned.tags, tag=TEST_LEAK_TAG),
+        leak_in_words(leak_tags(member.predicted), tag=TEST_LEAK_TAG),
         member.runs,
     )
 

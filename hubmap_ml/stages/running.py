@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
+from hubmap_ml.spec import ALL_DATA, DoneElsewhere, InputError, StageInputs
 from hubmap_ml.stages import reuse
 from hubmap_ml.stages.session import Outcome, Session
 from hubmap_ml.tracking import (
@@ -74,7 +74,8 @@ class Running:
 
 def name_of(stage: str, member: str | None = None, fold: int | None = None, subject: str = "") -> str:
     """Return how a step is called: ``finetune · htc · fold 1``."""
-    words = [stage, *filter(None, (member, None if fold is None else f"fold {fold}", subject))]
+    which = {None: "", ALL_DATA: "all data"}.get(fold, f"fold {fold}")
+    words = [stage, *filter(None, (member, which, subject))]
     return " · ".join(str(word) for word in words)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import hubmap_ml
-from hubmap_ml.postprocess import parse_steps
+from hubmap_ml.postprocess import SoftNms, check_classes, parse_steps
 from hubmap_ml.spec import (
     Experiment,
     InputError,
@@ -20,7 +20,7 @@ from hubmap_ml.spec import (
     load_experiment,
     parse_overrides,
 )
-from hubmap_ml.tuning import parse_space
+from hubmap_ml.tuning import parse_space, require_per_class, with_setting
 
 FILE = "experiment.yaml"
 TRAINED = ("pretrain", "finetune")
@@ -86,12 +86,25 @@ class Session:
         """Read every member's configurations and the steps that are tuned, so that a mistake shows before any work.
 
         Raises:
-            InputError: as `member_config`, or post-processing and its space that do not fit each other.
+            InputError: as `member_config`, or post-processing that does not fit its space, the classes, or what members
+                keep of their candidates.
         """
-        parse_space(self.experiment.tune.space.model_dump(), parse_steps(self.experiment.postprocess))
-        for member in self.experiment.members:
+        steps = parse_steps(self.experiment.postprocess)
+        check_classes(steps, self.experiment.data.types)
+        if any(isinstance(step, SoftNms) for step in steps):
+            for name, member in self.experiment.members.items():
+                if member.predict.dedupe_iou < 1:
+                    raise InputError(
+                        f"members.{name}.predict.dedupe_iou is {member.predict.dedupe_iou:g}, so near duplicates are "
+                        "not among the candidates whose scores soft_nms is to lower; set it to 1 or use nms"
+                    )
+        space = parse_space(self.experiment.tune.space, steps)
+        check_classes(with_setting(steps, space.corners[0]), self.experiment.data.types)
+        if self.experiment.tune.per_class:
+            require_per_class(steps, space.names, self.experiment.data.types[0])
+        for member_name in self.experiment.members:
             for stage in TRAINED:
-                self.member_config(member, stage)
+                self.member_config(member_name, stage)
 
     def _recorded_config(self, member: str, stage: str) -> dict[str, Any]:
         name = f"{member}.{stage}"
@@ -105,11 +118,15 @@ class Session:
         return config
 
     def _changes_for(self, member: str, stage: str) -> dict[str, Any]:
-        """Return the overrides meant for a member's stage: those without a prefix, or prefixed with its names."""
+        """Return the overrides meant for a member's stage: those without a prefix, or prefixed with its names.
+
+        What changes a recipe changes its refit too.
+        """
         chosen = {}
         for path, value in self.overrides.items():
             plus, keys = ("+", path[1:].split(".")) if path.startswith("+") else ("", path.split("."))
-            if keys[0] in self.experiment.members and keys.pop(0) != member:
+            recipe = self.experiment.recipe_of(member)
+            if keys[0] in self.experiment.members and keys.pop(0) not in (member, recipe):
                 continue
             if keys and keys[0] in TRAINED and keys.pop(0) != stage:
                 continue

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
+from hubmap_ml.spec import ALL_DATA
 from hubmap_ml.stages.session import Session
 
 Rows = NDArray[np.int64]
@@ -25,11 +26,11 @@ def pool_rows(session: Session, pool: str, data: PreparedData) -> Rows:
 
 
 def pretrain_fold(session: Session, member: str, fold: int, data: PreparedData) -> int | None:
-    """Return the fold that stage 1 must not see; None where its pool holds no image of any fold."""
+    """Return the fold that stage 1 must not see; None where there is none: a refit, a pool without images of folds."""
     part = session.experiment.members[member].pretrain
     assert part is not None
     rows = pool_rows(session, part.pool, data)
-    return fold if np.any(data.images.folds[rows] >= 0) else None
+    return fold if fold != ALL_DATA and np.any(data.images.folds[rows] >= 0) else None
 
 
 def pretrain_split(session: Session, member: str, fold: int, data: PreparedData) -> Split:
@@ -44,10 +45,23 @@ def pretrain_split(session: Session, member: str, fold: int, data: PreparedData)
 
 
 def finetune_split(session: Session, member: str, fold: int, data: PreparedData) -> Split:
-    """Return the images of stage 2: its pool without the fold, and the fold."""
+    """Return the images of stage 2: its pool without the fold, and the fold; nothing is held out from a refit."""
     rows = pool_rows(session, session.experiment.members[member].finetune.pool, data)
-    held_out = data.images.folds[rows] == fold
+    held_out = (data.images.folds[rows] == fold) & (fold != ALL_DATA)
     return Split(rows[~held_out], rows[held_out])
+
+
+def overlap(session: Session, member: str, data: PreparedData) -> float:
+    """Return the share of all members' held-out images that a member's own cross-validation predicts."""
+    experiment = session.experiment
+
+    def held_out(name: str) -> set[int]:
+        recipe = experiment.recipe_of(name)
+        folds = experiment.folds_of(recipe)
+        return {int(row) for fold in folds for row in finetune_split(session, recipe, fold, data).valid}
+
+    everyone = set().union(*(held_out(name) for name in experiment.members))
+    return len(held_out(member)) / len(everyone) if everyone else 1.0
 
 
 def test_rows(data: PreparedData) -> Rows:

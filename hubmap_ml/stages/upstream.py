@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hubmap_ml.data import PreparedData, open_prepared
 from hubmap_ml.instances import Annotations, read_coco
-from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs
+from hubmap_ml.spec import ALL_DATA, DoneElsewhere, InputError, StageInputs
 from hubmap_ml.stages import inputs, splits
 from hubmap_ml.stages.session import Outcome, Session, place_of
 from hubmap_ml.tracking import DATA_DIGEST, FoundRun, find_run, get_run, open_store
@@ -97,10 +97,11 @@ def required(
 def missing(session: Session, stage: str, member: str, fold: int | None) -> str:
     """Say which run is missing, and the command that makes it with the same settings."""
     parameters = {key: value for key, value in session.words.items() if value} | {"member": member}
-    if fold is not None:
+    if fold is not None and fold != ALL_DATA:
         parameters["fold"] = str(fold)
     words = " ".join(f"-P {key}={shlex.quote(value)}" for key, value in parameters.items())
-    where = f"{stage} of member {member!r}" + ("" if fold is None else f", fold {fold}")
+    which = "" if fold is None else ", all data" if fold == ALL_DATA else f", fold {fold}"
+    where = f"{stage} of member {member!r}{which}"
     command = f"mlflow run . -e {stage} {words}"
     return f"no finished {where} with these settings; run '{command}' first, or add -P with_upstream=true"
 
@@ -159,9 +160,10 @@ def predictions_of(session: Session, member: str, at: Prepared) -> list[FoundRun
 
 
 def tuned(session: Session, member: str, at: Prepared) -> FoundRun:
-    """Return a member's threshold study."""
+    """Return a member's threshold study; of a refit member that of its recipe."""
     from hubmap_ml.stages import tune
 
+    member = session.experiment.recipe_of(member)
     wanted = inputs.tune(session, member, at.data)
     found = _recorded(session, "tune", member) or find_run(session.experiment.name, wanted.key)
     if found is not None:

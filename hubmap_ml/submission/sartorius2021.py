@@ -57,7 +57,12 @@ def write(path: Path, predictions: PredictionSet, sample_submission: Path | None
         log.info("%d instances without a pixel are not written to %s", int((~keep).sum()), path)
     predictions = predictions.take(np.flatnonzero(keep))
     for row in rows:
-        _require_no_overlap(path, predictions.image(int(row)), str(images.ids[row]))
+        _require_no_overlap(
+            path,
+            predictions.image(int(row)),
+            str(images.ids[row]),
+            "add a no_overlaps step to the post-processing, after mask_threshold",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(path.name + ".partial")
     with beside.open("w", newline="", encoding="utf-8") as file:
@@ -109,14 +114,14 @@ def read(
         found = Instances.build(
             bits.tight_boxes(), np.ones(len(bits)), 0, masks=Masks.from_bits(bits), height=height, width=width
         )
-        _require_no_overlap(path, found, str(images.ids[row]))
+        _require_no_overlap(path, found, str(images.ids[row]), "each pixel may belong to one row only")
         instances.append(found)
     known = tuple(categories) if categories else (Category(id=0, name="cell"),)
     return PredictionSet.from_instances(images, known, instances)
 
 
-def _require_no_overlap(path: Path, found: Instances, image: str) -> None:
-    """Refuse masks of an image that share a pixel."""
+def _require_no_overlap(path: Path, found: Instances, image: str, remedy: str) -> None:
+    """Refuse masks of an image that share a pixel; the refusal ends with what to do."""
     if len(found) == 0 or found.masks is None:
         return
     bits: BitMasks = found.masks.bits
@@ -126,6 +131,5 @@ def _require_no_overlap(path: Path, found: Instances, image: str) -> None:
         pairs, pixels = int((shared > 0).sum()), int(shared[first, second])
         raise InputError(
             f"{path}, image {image}: {pairs} pairs of masks overlap (the first, instances {first} and {second}, "
-            f"in {pixels} pixels), which the competition forbids: "
-            f"take the pixels from one of them before submitting"
+            f"in {pixels} pixels), which the competition forbids: {remedy}"
         )

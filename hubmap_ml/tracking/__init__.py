@@ -2,6 +2,7 @@
 
 from hubmap_ml.spec import without_credentials
 from hubmap_ml.tracking import memory
+from hubmap_ml.tracking.children import child_rows
 from hubmap_ml.tracking.lineage import (
     COMMIT,
     REUSES,
@@ -73,6 +74,7 @@ __all__ = [
     "Version",
     "by_alias",
     "by_uri",
+    "child_rows",
     "end_children",
     "ensure_model",
     "experiment_id",

@@ -15,6 +15,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from hubmap_ml.tracking.children import create_children
 from hubmap_ml.tracking.fetching import local_path
 from hubmap_ml.tracking.spool import CONTENT, ITEM, Spool
 from hubmap_ml.tracking.store import work_folder
@@ -76,6 +77,8 @@ def call(client: MlflowClient, run_id: str, item: dict[str, Any]) -> None:
         for start in range(0, max(len(tags), len(params)), 100):
             stop = start + 100
             client.log_batch(run_id, params=params[start:stop], tags=tags[start:stop], synchronous=True)
+    elif item["kind"] == "children":
+        create_children(client, run_id, item)
     elif item["kind"] == "dataset":
         given = [InputTag("mlflow.data.context", item["context"])]
         client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**item["dataset"]), given)])

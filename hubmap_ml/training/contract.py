@@ -24,7 +24,7 @@ class FitInputs:
         config: the member's configuration, plain data.
         categories: the classes, in the order of the labels.
         seed: of every draw.
-        metric: which score chooses the best epoch (``ap60``, ``coco_segm`` or ``dsb_map``).
+        metric: which score chooses the best epoch (``ap60``, ``coco_segm``, ``dice`` or ``dsb_map``).
         postprocess: steps between candidates and the scores after each epoch, as data.
         init_weights: a checkpoint folder or safetensors file to start from; None starts from the network's
             own initialisation.

@@ -4,10 +4,14 @@ For held-out fold k the candidate that does best on the other folds is scored on
 procedure of choosing; the choice itself is made again on all folds.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+ALL = -1
+"""In place of a held-out fold: none is held out."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +29,42 @@ class CrossFit:
     held_out: NDArray[np.float64]
 
 
-def cross_fitted(scores: NDArray[np.float64], weights: NDArray[np.float64]) -> CrossFit:
-    """Choose a candidate for each fold by the other folds, and score it on that fold.
+def usable_folds(scores: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the folds that have a score with every candidate; one without truths has none."""
+    return np.flatnonzero(np.isfinite(scores).all(axis=0))
 
-    Exact for a list of candidates that was fixed beforehand. A list that a sampler built by looking at all folds keeps
-    a small advantage: what was proposed late was proposed because of all folds, the held-out one included.
+
+def objective(
+    scores: NDArray[np.float64], weights: NDArray[np.float64], held_out: int = ALL
+) -> NDArray[np.float64]:
+    """Return what each candidate is judged by: its folds' mean weighted by images, without the held-out fold.
 
     Args:
         scores: (T, K) score of each candidate on each fold; a fold without a score (NaN) is left out of everything.
         weights: (K,) images of each fold.
+        held_out: a fold, or ``ALL``.
+
+    Returns:
+        (T,), NaN where no fold is left.
+    """
+    folds = [k for k in usable_folds(scores) if k != held_out]
+    total = float(weights[folds].sum())
+    return np.asarray(scores[:, folds] @ weights[folds] / total if total else np.full(len(scores), np.nan))
+
+
+def cross_fitted(
+    scores: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    candidates: Sequence[NDArray[np.int64]] | None = None,
+) -> CrossFit:
+    """Choose a candidate for each fold by the other folds, and score it on that fold.
+
+    Exact where a fold's candidates were made without its truths: a list that was fixed beforehand, or one that a
+    sampler built by looking at the other folds.
+
+    Args:
+        scores, weights: as for ``objective``.
+        candidates: for each fold the candidates that it may choose from, ascending; all by default.
 
     Returns:
         Among candidates that do equally well on the other folds the earliest is chosen.
@@ -43,12 +74,13 @@ def cross_fitted(scores: NDArray[np.float64], weights: NDArray[np.float64]) -> C
         0.3
     """
     n_folds = scores.shape[1]
-    usable = [k for k in range(n_folds) if np.isfinite(scores[:, k]).all()]
+    usable = usable_folds(scores)
     chosen = np.full(n_folds, -1, np.int64)
+    held_out = np.full(n_folds, np.nan)
     if len(usable) < 2 or len(scores) == 0:
-        return CrossFit(float("nan"), chosen, np.full(n_folds, np.nan))
+        return CrossFit(float("nan"), chosen, held_out)
     for k in usable:
-        others = [j for j in usable if j != k]
-        chosen[k] = int(np.argmax(scores[:, others] @ weights[others]))
-    held_out = np.array([scores[chosen[k], k] if chosen[k] >= 0 else np.nan for k in range(n_folds)])
+        rows = np.arange(len(scores)) if candidates is None else candidates[k]
+        chosen[k] = rows[np.argmax(objective(scores, weights, k)[rows])]
+        held_out[k] = scores[chosen[k], k]
     return CrossFit(float(np.average(held_out[usable], weights=weights[usable])), chosen, held_out)

@@ -1,28 +1,21 @@
 """Scoring a list of steps on each fold: the direct way, and the same figures from cached geometry."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import Annotations, BitMasks, Masks, PredictionSet
-from hubmap_ml.metrics import Score, area_under, evaluate, precision_recall
+from hubmap_ml.instances.ragged import offsets_of
+from hubmap_ml.metrics import Score, evaluate
 from hubmap_ml.metrics.pairing import MASK_THRESHOLD, pair_up
-from hubmap_ml.postprocess import (
-    MaskThreshold,
-    MaxPerImage,
-    MinArea,
-    Nms,
-    Step,
-    apply_steps,
-)
+from hubmap_ml.postprocess import MaskThreshold, Nms, Step, apply_steps
 from hubmap_ml.postprocess import Score as ScoreStep
-from hubmap_ml.tuning.geometry import Geometry, build_geometry, first_hits, keep_first, suppress_pairs
-
-AP60_IOU = 0.6
-"""Mask IoU of the metric ``ap60``."""
+from hubmap_ml.tuning.filters import PairKey, Rows, filtered, leading_filters
+from hubmap_ml.tuning.geometry import build_candidates
+from hubmap_ml.tuning.rules import RULES, Rule, Setting
 
 
 class FoldScorer(Protocol):
@@ -53,15 +46,17 @@ class DirectScorer:
         return [evaluate(self._metric, truth, apply_steps(found, steps)) for truth, found in self._parts]
 
 
-@dataclass(frozen=True)
-class _Fold:
-    n_images: int
-    order: NDArray[np.int64]  # its candidates by descending score
-    n_truths: tuple[int, ...]  # by category, crowds not counted
-
-
 class CachedScorer:
-    """The metric ``ap60`` from cached geometry: the same figures as ``DirectScorer``, in a fraction of the time."""
+    """The figures of ``DirectScorer`` to the bit, in a fraction of the time.
+
+    Steps that only drop instances (score, suppression, mask threshold, areas, count) are applied to row numbers, and
+    the metric is counted from overlaps, without touching a pixel. From the first step on that the cache does not know
+    (morphology, soft suppression, a mask threshold outside of the grid, …) the way is lazy: the steps before have
+    chosen the rows, only their masks are made, and the rest is what ``DirectScorer`` does.
+
+    Attributes:
+        candidates: what the filters know of the candidates, images fold after fold.
+    """
 
     def __init__(
         self,
@@ -69,72 +64,100 @@ class CachedScorer:
         predictions: PredictionSet,
         folds: Sequence[NDArray[np.int64]],
         *,
+        metric: str,
         variants: Sequence[Sequence[Step]],
         mask_thresholds: Sequence[float] = (),
+        rule: Callable[[Setting], Rule] | None = None,
     ) -> None:
         """Compute the geometry.
 
         Args:
             truth, predictions, folds: as for ``DirectScorer``.
-            variants: lists of steps whose scores, NMS thresholds and mask thresholds bound what will be asked for.
+            metric: as ``metrics.evaluate`` names it.
+            variants: lists of steps whose scores, NMS thresholds and mask thresholds bound what will be asked for (what
+                lies outside is scored all the same, slower).
             mask_thresholds: further mask thresholds that will be asked for.
+            rule: how the metric is counted; by default the metric's own of ``RULES``.
         """
-        floors = [
-            min((s.threshold for s in steps if isinstance(s, ScoreStep)), default=0.0) for steps in variants
-        ]
-        found = apply_steps(predictions, [ScoreStep(min(floors))])
-        overlaps = [s.iou for steps in variants for s in steps if isinstance(s, Nms)]
-        thresholds = {threshold_of(steps) for steps in variants} | set(mask_thresholds)
-        unmasked = found.replace(masks=Masks.from_bits(BitMasks.empty(len(found))))
-        self._labels = pair_up(truth, unmasked).labels
-        self._truth = truth
+        self._metric, self._predictions = metric, predictions
+        self._images = np.concatenate([np.zeros(0, np.int64), *folds])
+        stops = offsets_of([len(rows) for rows in folds]).tolist()
+        self._folds = list(pairwise(stops))
+        self._truth = truth.take_images(self._images)
         self._all_bits = predictions.masks is not None and predictions.masks.all_bits
-        self._geometry = build_geometry(
-            truth, found, self._labels, thresholds=sorted(thresholds), overlap_floor=min(overlaps, default=1.0),
-            match_iou=AP60_IOU,
+        leading = [steps[: leading_filters(steps, all_bits=self._all_bits)] for steps in variants]
+        self._score_floor = min(map(_lowest_score, leading), default=0.0)
+        self._found = apply_steps(predictions.take_images(self._images), [ScoreStep(self._score_floor)])
+        unmasked = self._found.replace(masks=Masks.from_bits(BitMasks.empty(len(self._found))))
+        setting = Setting(self._truth, self._found, pair_up(self._truth, unmasked).labels, self._folds)
+        made_by = RULES.get(metric) if rule is None else rule
+        self._rule: Rule | None = None if made_by is None else made_by(setting)
+        self.candidates = build_candidates(
+            self._truth, self._found, setting.labels, self._rule, floors=_lowest_overlaps(leading),
+            thresholds=self._thresholds(variants, mask_thresholds),
         )  # fmt: skip
-        self._folds = [self._fold(found, rows) for rows in folds]
+        self._bounds = np.array([self._found.offsets[[a, b]] for a, b in self._folds]).reshape(-1, 2)
 
     @staticmethod
     def can_score(steps: Sequence[Step], metric: str, *, all_bits: bool) -> bool:
-        """Whether the cache knows every step of the list, in this order, and the metric."""
-        pixels = all_bits
-        for step in steps:
-            if not isinstance(step, tuple(_RULES)) or (isinstance(step, Nms) and step.by != "box"):
-                return False
-            if isinstance(step, MinArea) and not pixels:
-                return False
-            pixels = pixels or isinstance(step, MaskThreshold)
-        return metric == "ap60"
+        """Whether a trial of these steps touches no pixel: the cache knows the metric and every step, in this order."""
+        return metric in RULES and leading_filters(steps, all_bits=all_bits) == len(steps)
 
     def scores(self, steps: Sequence[Step]) -> list[Score]:
-        geometry = self._geometry
-        level = geometry.thresholds.index(threshold_of(steps))
-        alive = np.ones(len(geometry.scores), np.bool_)
-        for step in steps:
-            _RULES[type(step)](step, geometry, level, alive)
-        return [self._score(fold, level, alive) for fold in self._folds]
+        """Return the score of each fold, with COCO's twelve figures as details where they are counted."""
+        if _lowest_score(steps[: leading_filters(steps, all_bits=self._all_bits)]) < self._score_floor:
+            return self._from_masks(self._predictions.take_images(self._images), steps)
+        rows, done = self._filtered(steps)
+        level = self._level(steps)
+        if done < len(steps) or level is None or self._rule is None:
+            cut = [step for step in steps[:done] if isinstance(step, MaskThreshold)]
+            return self._from_masks(self._found.take(rows), [*cut, *steps[done:]])
+        figures = self._rule.figures(level, rows)
+        counts = np.diff(np.searchsorted(rows, self._bounds), axis=1)[:, 0]
+        return [
+            Score(self._metric, figure.value, stop - first, int(count), figure.details)
+            for figure, (first, stop), count in zip(figures, self._folds, counts, strict=True)
+        ]
 
-    def _score(self, fold: _Fold, level: int, alive: NDArray[np.bool_]) -> Score:
-        order = fold.order[alive[fold.order]]
-        hits = first_hits(order, self._geometry.best[level], len(self._truth))
-        counts = hits | ~self._geometry.in_crowd[level][order]
-        labels = self._labels[order]
-        values = []
-        for label, n_truths in enumerate(fold.n_truths):
-            if n_truths:
-                values.append(area_under(*precision_recall(hits[counts & (labels == label)], n_truths)))
-        return Score(
-            "ap60", float(np.mean(values)) if values else float("nan"), fold.n_images, len(order), {}
-        )
+    def _filtered(self, steps: Sequence[Step]) -> tuple[Rows, int]:
+        """Apply the leading steps that are known; return the rows that are left, and how many steps that were."""
+        level = self._level(steps)
+        rows: Rows | None = None
+        done = 0
+        for step in steps[: leading_filters(steps, all_bits=self._all_bits)]:
+            if level is None and isinstance(step, MaskThreshold):
+                break
+            left = filtered(rows, step, self.candidates, level or 0)
+            if left is None:
+                break
+            rows, done = left, done + 1
+        return np.arange(len(self._found), dtype=np.int32) if rows is None else rows, done
 
-    def _fold(self, found: PredictionSet, rows: NDArray[np.int64]) -> _Fold:
-        ties = np.arange(len(found)) if found.file_order is None else found.file_order
-        by_score = np.lexsort((ties, -found.scores))
-        targets = np.isin(self._truth.image_rows(), rows) & ~self._truth.iscrowd
-        counts = np.bincount(self._truth.labels[targets], minlength=len(self._truth.categories))
-        order = by_score[np.isin(found.image_rows(), rows)[by_score]]
-        return _Fold(len(rows), order, tuple(int(count) for count in counts))
+    def _level(self, steps: Sequence[Step]) -> int | None:
+        """The number of the mask threshold that the steps end with; None where its masks are not known."""
+        if self._all_bits:
+            return 0
+        threshold, known = threshold_of(steps), self.candidates.thresholds
+        return known.index(threshold) if threshold in known else None
+
+    def _thresholds(self, variants: Sequence[Sequence[Step]], further: Sequence[float]) -> Sequence[float]:
+        """The mask thresholds at which masks are made beforehand: none if every trial has to make its own."""
+        if self._all_bits:
+            return [MASK_THRESHOLD]
+        if self._rule is None or not all(leading_filters(s, all_bits=False) == len(s) for s in variants):
+            return []
+        return sorted({threshold_of(steps) for steps in variants} | set(further))
+
+    def _from_masks(self, found: PredictionSet, steps: Sequence[Step]) -> list[Score]:
+        final = apply_steps(found, steps)
+        return [
+            evaluate(
+                self._metric,
+                self._truth.take_images(np.arange(first, stop)),
+                final.take_images(np.arange(first, stop)),
+            )
+            for first, stop in self._folds
+        ]
 
 
 def threshold_of(steps: Sequence[Step]) -> float:
@@ -142,34 +165,16 @@ def threshold_of(steps: Sequence[Step]) -> float:
     return next((step.threshold for step in steps if isinstance(step, MaskThreshold)), MASK_THRESHOLD)
 
 
-def _score_rule(step: ScoreStep, geometry: Geometry, level: int, alive: NDArray[np.bool_]) -> None:
-    alive &= geometry.scores >= np.float32(step.threshold)
-
-
-def _nms_rule(step: Nms, geometry: Geometry, level: int, alive: NDArray[np.bool_]) -> None:
-    suppress_pairs(
-        alive, geometry.pair_starts, geometry.pair_columns, geometry.pair_overlaps, float(step.iou)
+def _lowest_score(steps: Sequence[Step]) -> float:
+    """The score under which these steps keep nothing."""
+    return max(
+        (min([s.threshold, *s.per_class.values()]) for s in steps if isinstance(s, ScoreStep)), default=0.0
     )
 
 
-def _mask_threshold_rule(
-    step: MaskThreshold, geometry: Geometry, level: int, alive: NDArray[np.bool_]
-) -> None:
-    alive &= geometry.areas[level] > 0
-
-
-def _min_area_rule(step: MinArea, geometry: Geometry, level: int, alive: NDArray[np.bool_]) -> None:
-    alive &= geometry.areas[level] >= step.pixels
-
-
-def _max_per_image_rule(step: MaxPerImage, geometry: Geometry, level: int, alive: NDArray[np.bool_]) -> None:
-    keep_first(alive, geometry.image_offsets, step.count)
-
-
-_RULES: dict[type, Callable[..., None]] = {
-    ScoreStep: _score_rule,
-    Nms: _nms_rule,
-    MaskThreshold: _mask_threshold_rule,
-    MinArea: _min_area_rule,
-    MaxPerImage: _max_per_image_rule,
-}
+def _lowest_overlaps(variants: Sequence[Sequence[Step]]) -> Mapping[PairKey, float]:
+    floors: dict[PairKey, float] = {}
+    for step in (step for steps in variants for step in steps if isinstance(step, Nms)):
+        key = PairKey.of(step)
+        floors[key] = min(step.iou, floors.get(key, 1.0))
+    return floors

@@ -1,148 +1,234 @@
 """The space of a threshold study: which values of which post-processing steps are searched, and where.
 
-A space names ``score``, ``nms_iou``, ``mask_threshold`` or ``min_area``; what it does not name stays as the base steps
-say. Mask thresholds are searched on a grid, because each one costs a pass over all masks.
+A space names values as `step_values` does; what it does not name stays as the base steps say. What a value may be is
+its step's own business: both ends of a range, and each choice, are tried on the step.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
-import numpy as np
-
-from hubmap_ml.postprocess import MaskThreshold, MinArea, Nms, Score, Step
+from hubmap_ml.postprocess import Nms, Step
 from hubmap_ml.spec import InputError
-
-MASK_GRID = 5
-"""Mask thresholds in a range, ends included."""
+from hubmap_ml.tuning.step_values import Setting, Value, step_named, value_at, with_setting
 
 DEDUPLICATED_AT = 0.9
 """Candidates that overlap more than this were not stored (``inference``), so no suppression above it can be studied."""
 
+MASK_THRESHOLD = "mask_threshold"
+MASK_STEP = 0.05
+"""Spacing of the mask thresholds at which masks are made; in between the search interpolates (largest error 0.0012 AP
+in ../docs/performance.md), and what it finds is scored again exactly."""
+
+KEYS = ("low", "high", "log", "step", "choices")
+
 
 @dataclass(frozen=True)
 class Parameter:
-    """What a name in a space stands for: a field of a step, and the values it may take."""
+    """One searched value.
 
-    step: type[Step]
-    field: str
-    low: float
-    high: float
-    open_low: bool = False
+    Attributes:
+        name: as in ``step_values``.
+        low, high: the range, ends included; of choices the first and last.
+        whole: whether only whole numbers are tried.
+        log: whether it is searched by its logarithm.
+        step: only low, low + step, … are tried; None: anything in between.
+        choices: the values to choose from, in place of a range.
+    """
 
+    name: str
+    low: float = 0.0
+    high: float = 0.0
+    whole: bool = False
+    log: bool = False
+    step: float | None = None
+    choices: tuple[Value, ...] = ()
 
-PARAMETERS: Mapping[str, Parameter] = {
-    "score": Parameter(Score, "threshold", 0.0, 1.0),
-    "nms_iou": Parameter(Nms, "iou", 0.0, DEDUPLICATED_AT, open_low=True),
-    "mask_threshold": Parameter(MaskThreshold, "threshold", 0.0, 1.0, open_low=True),
-    "min_area": Parameter(MinArea, "pixels", 0.0, math.inf),
-}
+    @property
+    def fixed(self) -> bool:
+        """Whether there is only one value."""
+        return len(self.choices) == 1 if self.choices else self.low == self.high
 
-Setting = Mapping[str, float]
-"""A value for each name of a space."""
+    @property
+    def only(self) -> Value:
+        """The value, where there is only one."""
+        return self.end(first=True)
+
+    def end(self, *, first: bool) -> Value:
+        """The lowest or the highest value; of choices the first or the last."""
+        if self.choices:
+            return self.choices[0 if first else -1]
+        value = self.low if first else self.high
+        return int(value) if self.whole else value
+
+    def holds(self, value: Value) -> bool:
+        """Whether a value may be tried."""
+        if self.choices:
+            return value in self.choices
+        if isinstance(value, str | bool) or not self.low <= value <= self.high:
+            return False
+        steps = (value - self.low) / (self.step or (1 if self.whole else math.nan))
+        return math.isnan(steps) or abs(steps - round(steps)) < 1e-9
 
 
 @dataclass(frozen=True)
 class Space:
-    """Ranges of the searched values.
+    """The searched values, in the order in which they were declared."""
 
-    Attributes:
-        ranges: for each searched name its lowest and highest value (equal: fixed).
-    """
+    parameters: tuple[Parameter, ...]
 
-    ranges: Mapping[str, tuple[float, float]]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(parameter.name for parameter in self.parameters)
+
+    @property
+    def varied(self) -> tuple[Parameter, ...]:
+        """Those with more than one value."""
+        return tuple(parameter for parameter in self.parameters if not parameter.fixed)
+
+    @property
+    def corners(self) -> tuple[dict[str, Value], ...]:
+        """Settings with every end and every choice among them: what bounds a cache."""
+        low, high = ({p.name: p.end(first=first) for p in self.parameters} for first in (True, False))
+        return (low, high, *({**low, p.name: choice} for p in self.parameters for choice in p.choices))
 
     @property
     def mask_grid(self) -> tuple[float, ...]:
-        """The mask thresholds that are searched, ascending; empty if they are not."""
-        if "mask_threshold" not in self.ranges:
+        """Mask thresholds, ascending, between which the search interpolates; empty if they are not searched."""
+        found = next((p for p in self.parameters if p.name == MASK_THRESHOLD), None)
+        if found is None:
             return ()
-        low, high = self.ranges["mask_threshold"]
-        return tuple(sorted({round(float(t), 10) for t in np.linspace(low, high, MASK_GRID)}))
+        if found.choices:
+            return tuple(sorted(float(value) for value in found.choices))
+        n = max(1, math.ceil(round((found.high - found.low) / MASK_STEP, 6)))
+        return tuple(sorted({round(found.low + (found.high - found.low) * k / n, 10) for k in range(n + 1)}))
 
     def holds(self, setting: Setting) -> bool:
-        """Whether a setting lies in the space (mask thresholds: on the grid; areas: whole pixels)."""
-        inside = all(low <= setting[name] <= high for name, (low, high) in self.ranges.items())
-        on_grid = "mask_threshold" not in self.ranges or setting["mask_threshold"] in self.mask_grid
-        return inside and on_grid and float(setting.get("min_area", 0)).is_integer()
+        """Whether a setting lies in the space."""
+        return all(parameter.holds(setting[parameter.name]) for parameter in self.parameters)
 
 
-def parse_space(data: Mapping[str, Any], base_steps: Sequence[Step], where: str = "tune.space") -> Space:
+def parse_space(
+    data: Mapping[str, Any],
+    base_steps: Sequence[Step],
+    where: str = "tune.space",
+    *,
+    deduplicated_at: float = DEDUPLICATED_AT,
+) -> Space:
     """Read a space from data and check it against the steps that it varies.
 
     Args:
-        data: name to ``[low, high]``, or to a number that fixes the value.
-        base_steps: each named value must occur in them exactly once.
+        data: a name to ``[low, high]``; to a number, which fixes the value; or to a mapping with ``low`` and ``high``
+            (and ``log: true`` or ``step``) or with ``choices``.
+        base_steps: each named value must occur in them.
         where: how to name the space in an error.
+        deduplicated_at: box IoU above which candidates were not kept.
 
     Raises:
-        InputError: an unknown name, a range that runs backwards or leaves what its step allows, a name whose step is
-            missing or ambiguous, an NMS range above ``DEDUPLICATED_AT``.
+        InputError: an unknown name, a range that runs backwards or holds what its step refuses, a name whose step is
+            missing or ambiguous, a range of box suppression above ``deduplicated_at``.
     """
-    ranges: dict[str, tuple[float, float]] = {}
-    for name, value in data.items():
-        if name not in PARAMETERS:
-            raise InputError(f"{where}: unknown name {name!r}; allowed: {', '.join(PARAMETERS)}")
-        low, high = _range(value, f"{where}.{name}")
-        parameter = PARAMETERS[name]
-        if name == "nms_iou" and high > DEDUPLICATED_AT:
-            raise InputError(
-                f"{where}.nms_iou reaches up to {high:g}, but of candidates that overlap more than "
-                f"{DEDUPLICATED_AT:g} only one was stored; end the range at {DEDUPLICATED_AT:g} or below"
-            )
-        if low < parameter.low or high > parameter.high or (parameter.open_low and low == parameter.low):
-            raise InputError(
-                f"{where}.{name} is [{low:g}, {high:g}]; it must lie "
-                f"{'above' if parameter.open_low else 'from'} {parameter.low:g}"
-                + ("" if math.isinf(parameter.high) else f" to {parameter.high:g}")
-            )
-        if name == "min_area" and math.ceil(low) > math.floor(high):
-            raise InputError(
-                f"{where}.min_area is [{low:g}, {high:g}], which holds no whole number of pixels"
-            )
-        _position(base_steps, name, where)
-        ranges[name] = (low, high)
-    return Space(ranges)
-
-
-def setting_of(steps: Sequence[Step], names: Sequence[str]) -> dict[str, float]:
-    """Return the values that the steps hold under the given names of a space."""
-    return {
-        name: getattr(steps[_position(steps, name, "tune.space")], PARAMETERS[name].field) for name in names
-    }
-
-
-def with_setting(steps: Sequence[Step], setting: Setting) -> tuple[Step, ...]:
-    """Return the steps with the setting's values in them."""
-    changed = list(steps)
-    for name, value in setting.items():
-        place = _position(steps, name, "tune.space")
-        step: Any = changed[place]
-        changed[place] = replace(step, **{PARAMETERS[name].field: value})
-    return tuple(changed)
-
-
-def _position(steps: Sequence[Step], name: str, where: str) -> int:
-    wanted = PARAMETERS[name].step
-    places = [place for place, step in enumerate(steps) if isinstance(step, wanted)]
-    if len(places) != 1:
-        raise InputError(
-            f"{where}.{name}: the post-processing has {'no' if not places else len(places)} {wanted.name!r} "
-            f"step{'s' if len(places) > 1 else ''}, where exactly one is varied; change the steps or leave {name} out"
+    if not isinstance(data, Mapping):
+        raise InputError(f"{where} is {data!r}; a mapping of names to ranges [low, high] is expected")
+    return Space(
+        tuple(
+            _parameter(str(name), value, base_steps, where, deduplicated_at) for name, value in data.items()
         )
-    return places[0]
-
-
-def _range(value: Any, where: str) -> tuple[float, float]:
-    pair = [value, value] if isinstance(value, int | float) else value
-    good = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
-    good = good and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in pair
     )
-    if not good:
-        raise InputError(f"{where} is {value!r}; a range [low, high] or a number is expected")
+
+
+def _parameter(
+    name: str, value: Any, base_steps: Sequence[Step], where: str, deduplicated_at: float
+) -> Parameter:
+    value_at(base_steps, name, where)
+    at = f"{where}.{name}"
+    given = read_range(value, at)
+    if "choices" in given:
+        found = Parameter(name, choices=tuple(given["choices"]))
+        for choice in found.choices:
+            _try(base_steps, name, choice, at)
+        numbers = [c for c in found.choices if not isinstance(c, str | bool)]
+        low = high = max(numbers, default=0)
+    else:
+        low, high = given["low"], given["high"]
+        for end in (low, high):
+            _try(base_steps, name, end, f"{at} is [{low:g}, {high:g}]")
+        whole = _is_whole(base_steps, name, low, high)
+        if whole:
+            low, high = float(math.ceil(low)), float(math.floor(high))
+            if low > high:
+                raise InputError(f"{at} is {value!r}, which holds no whole number")
+        found = Parameter(name, low, high, whole=whole, log=given["log"], step=given["step"])
+    step = step_named(base_steps, name, where)
+    if isinstance(step, Nms) and step.by == "box" and name.endswith("iou") and high > deduplicated_at:
+        raise InputError(
+            f"{at} reaches up to {high:g}, but of candidates that overlap more than {deduplicated_at:g} only one was "
+            f"stored; end the range at {deduplicated_at:g} or below"
+        )
+    return found
+
+
+def read_range(value: Any, where: str) -> dict[str, Any]:
+    """Read one entry of a space: its ``choices``, or ``low``, ``high``, ``log`` and ``step``.
+
+    Raises:
+        InputError: neither a number, nor ``[low, high]``, nor such a mapping; or a range that runs backwards.
+    """
+    if isinstance(value, Mapping):
+        for key in value:
+            if key not in KEYS:
+                raise InputError(f"{where}: unknown key {key!r}; allowed: {', '.join(KEYS)}")
+        if "choices" in value:
+            choices = value["choices"]
+            if len(value) > 1 or not isinstance(choices, list | tuple) or not choices:
+                raise InputError(
+                    f"{where} is {value!r}; choices are a list of values, with nothing beside them"
+                )
+            return {"choices": list(choices)}
+        pair, log, step = [value.get("low"), value.get("high")], value.get("log", False), value.get("step")
+    else:
+        pair, log, step = [value, value] if _is_number(value) else value, False, None
+    good = isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2
+    if not good or not _is_number(pair[0]) or not _is_number(pair[1]):
+        raise InputError(
+            f"{where} is {value!r}; a range [low, high], a number, or {{low, high, log, step}} is expected"
+        )
     low, high = float(pair[0]), float(pair[1])
     if low > high:
         raise InputError(f"{where} is [{low:g}, {high:g}], which runs backwards")
-    return low, high
+    if not isinstance(log, bool) or (log and (low <= 0 or step is not None)):
+        raise InputError(
+            f"{where} is {value!r}; log is true or false, needs a range above 0 and allows no step"
+        )
+    if step is not None and (not _is_number(step) or step <= 0):
+        raise InputError(f"{where}.step is {step!r}; a number above 0 is expected")
+    return {"low": low, "high": high, "log": log, "step": None if step is None else float(step)}
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _try(steps: Sequence[Step], name: str, value: Value, where: str) -> None:
+    """Let the step refuse what it does not take."""
+    plain = int(value) if isinstance(value, float) and value.is_integer() else value
+    try:
+        with_setting(steps, {name: plain})
+    except InputError as error:
+        raise InputError(f"{where}: {str(error).removeprefix('postprocess[0].')}") from None
+
+
+def _is_whole(steps: Sequence[Step], name: str, low: float, high: float) -> bool:
+    """Whether a value is a whole number: pixels, or a number that its step takes only whole."""
+    if "area" in name.split(".")[0]:
+        return True
+    for value in (math.floor(low) + 0.5, math.floor(high) - 0.5):
+        if low <= value <= high or low == high:
+            try:
+                with_setting(steps, {name: value})
+            except InputError:
+                return low == high or float(low).is_integer()
+            return False
+    return False

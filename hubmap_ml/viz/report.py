@@ -10,12 +10,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib import resources
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from hubmap_ml.viz.page import framed_page, section, write_text
 
 JPEG_QUALITY = 90
 
@@ -115,11 +116,7 @@ SCORES = (
 
 def write_page(path: Path, data: ReportData) -> Path:
     """Write the page, whole or not at all, and return where it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(path.name + ".partial")
-    beside.write_text(render_page(data), encoding="utf-8")
-    beside.replace(path)
-    return path
+    return write_text(path, render_page(data))
 
 
 def render_page(data: ReportData) -> str:
@@ -131,18 +128,7 @@ def render_page(data: ReportData) -> str:
         _how_scored(data.how_scored),
         _environment(data.environment),
     ]
-    style = resources.files("hubmap_ml.viz").joinpath("report.css").read_text(encoding="utf-8")
-    generated = f'<p class="generated">{escape(data.generated)}</p>' if data.generated else ""
-    body = "\n".join(section for section in sections if section)
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n<link rel="icon" href="data:,">\n'
-        f"<title>{escape(data.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<header>\n"
-        f"<h1>{escape(data.title)}</h1>\n"
-        f'<p class="verdict">{escape(data.verdict)}</p>\n{generated}</header>\n'
-        f"<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return framed_page(data.title, data.verdict, sections, generated=data.generated)
 
 
 def duration(seconds: float | None) -> str:
@@ -157,10 +143,6 @@ def duration(seconds: float | None) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _section(title: str, inside: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>"
 
 
 def _score_of(row: ReportRow, key: str) -> float | None:
@@ -193,7 +175,7 @@ def _table(data: ReportData) -> str:
         f"<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>"
         f'<p class="legend">Scores are {escape(data.metric)}. {legend}.</p>'
     )
-    return _section("Scores", table)
+    return section("Scores", table)
 
 
 def _name_cell(row: ReportRow) -> str:
@@ -229,7 +211,7 @@ def _chain(stages: Sequence[ReportStage]) -> str:
         )
     total = sum(stage.seconds or 0.0 for stage in stages)
     note = f'<p class="legend">{len(stages)} steps, {duration(total)} of work.</p>'
-    return _section("The chain", f'<ol class="chain">\n{chr(10).join(lines)}\n</ol>\n{note}')
+    return section("The chain", f'<ol class="chain">\n{chr(10).join(lines)}\n</ol>\n{note}')
 
 
 def _gallery(figures: Sequence[ReportFigure]) -> str:
@@ -244,14 +226,14 @@ def _gallery(figures: Sequence[ReportFigure]) -> str:
             f'<figure><img src="{_data_uri(figure.image)}" width="{width}" height="{height}" '
             f'alt="{escape(alt)}"><figcaption><b>{escape(figure.title)}</b>{caption}</figcaption></figure>'
         )
-    return _section("Truth and prediction", f'<div class="gallery">\n{chr(10).join(lines)}\n</div>')
+    return section("Truth and prediction", f'<div class="gallery">\n{chr(10).join(lines)}\n</div>')
 
 
 def _how_scored(sentences: Sequence[str]) -> str:
     if not sentences:
         return ""
     lines = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return _section("How these scores were made", f'<ul class="how">\n{lines}\n</ul>')
+    return section("How these scores were made", f'<ul class="how">\n{lines}\n</ul>')
 
 
 def _environment(environment: Mapping[str, str]) -> str:
@@ -261,7 +243,7 @@ def _environment(environment: Mapping[str, str]) -> str:
         f"<div><dt>{escape(str(name))}</dt><dd>{escape(str(value))}</dd></div>"
         for name, value in environment.items()
     )
-    return _section("Environment", f'<dl class="environment">\n{lines}\n</dl>')
+    return section("Environment", f'<dl class="environment">\n{lines}\n</dl>')
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:

@@ -85,6 +85,30 @@ def test_the_command_scores_parquet(folder: Path, truth: Annotations, members: l
     assert json.loads(done.stdout.splitlines()[-1])["value"] == evaluate("ap60", truth, final).value
 
 
+def test_the_command_tunes_files_and_writes_a_page(folder: Path) -> None:
+    words = [str(Path(sys.executable).parent / "hubmap-ml"), "tune", "--truth", str(folder / "truth.json"),
+             "--predictions", str(folder / "member0"), "--trials", "24", "--report",
+             str(folder / "r.html"), "--json"]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["value"] > found["base_value"]
+    assert found["cross_fitted"] is not None
+    assert "Plotly" in (folder / "r.html").read_text()
+
+
+def test_the_command_compares_parquet(folder: Path, members: list[PredictionSet]) -> None:
+    for number, member in enumerate(members):
+        write_predictions(folder / f"final{number}", apply_steps(member, STEPS))
+    words = [str(Path(sys.executable).parent / "hubmap-ml"), "compare", "--truth", str(folder / "truth"),
+             "--predictions", str(folder / "final0"), str(folder / "final1"), "--report", str(folder / "out.html"),
+             "--json"]  # fmt: skip
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout.splitlines()[-1])["gains"]) == 1
+    assert (folder / "out.html").is_file()
+
+
 def test_a_predictor_of_stored_members_predicts_and_is_submitted(
     folder: Path, members: list[PredictionSet]
 ) -> None:

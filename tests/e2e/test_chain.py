@@ -39,6 +39,31 @@ def test_every_step_is_a_finished_run_nested_in_its_parent(chain: Chain) -> None
     assert "tiny.ensemble" in chain.output
 
 
+def test_a_study_leaves_its_trials_its_page_and_its_best_trials_as_runs(chain: Chain, tmp_path: Path) -> None:
+    run = chain.run_of("tune")
+    client, run_id = chain.client, run.info.run_id  # type: ignore[attr-defined]
+    names = {item.path for item in client.list_artifacts(run_id)}
+    assert {"trials.parquet", "study.json", "study.html"} <= names
+    study = json.loads(Path(client.download_artifacts(run_id, "study.json", str(tmp_path))).read_text())
+    assert study["assessment"]["in_sample"]["after"] == pytest.approx(study["value"])
+    metrics = run.data.metrics  # type: ignore[attr-defined]
+    assert {"score/base", "score/tuned", "score/cross_fitted", "gain/cross_fitted", "search/best"} <= set(
+        metrics
+    )
+    ids = [run.info.experiment_id]  # type: ignore[attr-defined]
+    best = client.search_runs(ids, f"tags.`mlflow.parentRunId` = '{run_id}'", order_by=["metrics.score DESC"])
+    assert 1 <= len(best) <= 10
+    assert best[0].data.metrics["score"] == pytest.approx(metrics["score/tuned"])
+
+
+def test_scores_say_how_sure_they_are(chain: Chain) -> None:
+    verdict = chain.run_of("predict").data.tags["mlflow.note.content"].splitlines()[0]  # type: ignore[attr-defined]
+    assert "before tuning (95 % on these slides " in verdict
+    ensemble = chain.run_of("ensemble").data  # type: ignore[attr-defined]
+    assert -1 < ensemble.metrics["gain/refitted"] < 1
+    assert f"gain over it {ensemble.metrics['gain/refitted']:+.3f}" in ensemble.tags["mlflow.note.content"]
+
+
 def test_a_training_run_tells_its_story(chain: Chain) -> None:
     run = chain.run_of("finetune")
     client, run_id = chain.client, run.info.run_id  # type: ignore[attr-defined]

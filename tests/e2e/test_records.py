@@ -111,7 +111,8 @@ def test_two_runs_differ_by_what_they_were_told_and_by_their_scores(chain: Chain
     gain, tune, ensemble = found["gain"], chain.client.get_run(tuned), chain.client.get_run(fused)
     assert gain["before"] == pytest.approx(tune.data.metrics["score/cross_fitted"], abs=1e-9)
     assert gain["after"] == pytest.approx(ensemble.data.metrics["score/tuned"], abs=1e-9)
-    assert gain["low"] <= gain["gain"] <= gain["high"]
+    assert (gain["low"], gain["high"]) == (None, None)  # so few tiles allow no interval, and the words say so
+    assert "not estimable from" in gain["words"]
     assert gain["n_images"] == 8
 
 

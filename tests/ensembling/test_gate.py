@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import pytest
@@ -18,6 +19,32 @@ from hubmap_ml.spec import LeakLevel
 
 def record(*folds, expected=(0, 1), headline=0.5, leak=LeakLevel.NONE):
     return MemberRecord("r50", expected, folds, headline, "data", leak)
+
+
+def test_a_trial_that_failed_and_images_that_few_others_know_are_findings():
+    good = record(fold(0), fold(1))
+    for changes, check, words in (
+        ({"trial": "ValueError: no"}, "trial", "ValueError: no"),
+        ({"reproduces": False, "reproduction": "image 3 differs"}, "reproduces", "image 3 differs"),
+        ({"overlap": 0.05}, "overlap", "predicted 5%"),
+    ):
+        result = check_member(dataclasses.replace(good, **changes), min_overlap=0.1)
+        assert failed(result) == [check]
+        assert words in result.verdict
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "2 folds"),
+        ({"expected_folds": (3,)}, "single fold: its thresholds were tuned on the images that score it"),
+        ({"proxy_of": "demo.r50"}, "none: by proxy of demo.r50"),
+    ],
+)
+def test_what_a_score_is_stands_in_the_tags(changes, said):
+    tags = check_member(dataclasses.replace(record(fold(0), fold(1)), **changes)).tags()
+    assert tags["hubmap.own_cv"] == said
+    assert tags.get("hubmap.score_by_proxy_of") == changes.get("proxy_of")
 
 
 def fold(number, *, digest=None, score=0.5, problem=""):

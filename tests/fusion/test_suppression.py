@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hubmap_ml.fusion import box_iou_matrix, kept_rows, non_maximum_suppression, overlapping_pairs
-from hubmap_ml.instances import Instances, Masks, PredictionSet
+from hubmap_ml.instances import BitMasks, Instances, Masks, PredictionSet
 from hubmap_ml.spec import InputError
 from tests.random_scenes import CATEGORIES, images, predictions
 
@@ -99,6 +99,54 @@ def test_masks_that_are_still_probabilities_are_refused():
 def test_a_threshold_out_of_range_is_refused(threshold):
     with pytest.raises(ValueError, match="iou_threshold"):
         non_maximum_suppression(predictions(0).image(0), iou_threshold=threshold)
+
+
+def test_an_unknown_measure_is_refused():
+    with pytest.raises(ValueError, match="measure 'iof' is none of iou, ios"):
+        non_maximum_suppression(predictions(0).image(0), iou_threshold=0.5, measure="iof")
+
+
+def suppressed_plainly(found, boxes_or_pixels, threshold, measure, across):
+    """The rule read aloud: descending score, ties earlier, compared with every one kept."""
+    kept = []
+    for row in np.argsort(-found.scores, kind="stable"):
+        clash = False
+        for other in kept:
+            shared, a, b = boxes_or_pixels(other, row)
+            whole = min(a, b) if measure == "ios" else a + b - shared
+            alike = across or found.labels[row] == found.labels[other]
+            clash |= alike and whole > 0 and shared / whole > threshold
+        if not clash:
+            kept.append(row)
+    return kept
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    measure=st.sampled_from(["iou", "ios"]),
+    across=st.booleans(),
+    by=st.sampled_from(["box", "mask"]),
+    threshold=st.sampled_from([0.25, 0.5, 0.75, 1.0]),
+)
+@settings(max_examples=80, deadline=None)
+def test_overlap_over_the_smaller_and_across_classes(seed, measure, across, by, threshold):
+    rng = np.random.default_rng(seed)
+    boxes = grid_boxes(rng, 25)
+    dense = np.zeros((25, 16, 16), bool)
+    for row, (x0, y0, x1, y1) in enumerate(boxes.astype(int)):
+        dense[row, y0:y1, x0:x1] = True
+    found = Instances.build(
+        boxes, rng.integers(0, 20, 25) / 20, rng.integers(0, 2, 25), masks=Masks.from_bits(BitMasks.from_dense(dense)),
+        height=16, width=16, source=np.arange(25),
+    )  # fmt: skip
+    kept = non_maximum_suppression(
+        found, iou_threshold=threshold, by=by, measure=measure, across_classes=across
+    )
+    # A box of whole corners has as many pixels as area: one reference for both.
+    expected = suppressed_plainly(
+        found, lambda a, b: ((dense[a] & dense[b]).sum(), dense[a].sum(), dense[b].sum()), threshold, measure, across
+    )  # fmt: skip
+    assert kept.source.tolist() == expected
 
 
 def test_images_do_not_meet():

@@ -207,3 +207,45 @@ def test_fields_that_do_not_belong_together_are_refused():
         BitMasks(np.zeros(3, np.uint64), np.array([0, 3]), np.array([[0, 0, 2, 1]], np.int32))
     with pytest.raises(ValueError, match="2 rows"):
         BitMasks.empty(2).to_rle([1, 2, 3], 5)
+
+
+@settings(deadline=None, max_examples=60)
+@given(dense_masks(), seeds)
+def test_overlap_over_the_smaller_mask(example, seed):
+    height, width, first = example
+    rng = np.random.default_rng(seed)
+    second = [dense_mask(rng, height, width) for _ in range(4)]
+    expected = np.zeros((len(first), 4))
+    for i, one in enumerate(first):
+        for j, two in enumerate(second):
+            if (one & two).any():
+                expected[i, j] = (one & two).sum() / min(one.sum(), two.sum())
+    got = BitMasks.from_dense(first).ios_matrix(BitMasks.from_dense(second))
+    assert np.array_equal(got, expected)
+    assert np.array_equal(BitMasks.from_dense(second).ios_matrix(BitMasks.from_dense(first)), expected.T)
+
+
+@pytest.mark.parametrize("crowds", [False, True])
+def test_overlaps_of_two_thousand_masks_with_themselves_are_pycocotools(crowds):
+    rng = np.random.default_rng(4)
+    dense = np.zeros((2000, 70, 90), bool)
+    for mask in dense:
+        y, x, high, wide = (*rng.integers(0, [65, 85]), *rng.integers(1, 30, 2))
+        mask[y : y + high, x : x + wide] = rng.random((70, 90))[y : y + high, x : x + wide] < 0.8
+    masks = BitMasks.from_dense(dense)
+    rles = coco_mask.encode(np.asfortranarray(dense.transpose(1, 2, 0).astype(np.uint8)))
+    crowd = rng.random(2000) < 0.3 if crowds else np.zeros(2000, bool)
+    expected = coco_mask.iou(rles, rles, crowd.astype(np.uint8).tolist())
+    assert np.array_equal(masks.iou_matrix(iscrowd=crowd), expected)
+    assert np.array_equal(masks.iou_matrix(masks, crowd), expected)
+
+
+def test_runs_that_go_on_from_column_to_column():
+    """The last pixel of a column and the first of the next belong to one run."""
+    rng = np.random.default_rng(7)
+    for height in (1, 5, 63, 64, 65, 127, 128, 130):
+        for share in (0.5, 0.97):
+            dense = [rng.random((height, 40)) < share for _ in range(20)]
+            dense += [np.roll(mask, 3, axis=1) | (np.arange(40) > 20) for mask in dense]
+            texts = BitMasks.from_dense(dense).to_rle(height, 40)
+            assert texts == [encode(mask)["counts"].decode() for mask in dense]

@@ -4,7 +4,7 @@ import numpy as np
 
 from hubmap_ml.instances import Annotations, BitMasks, Category, Images, Instances, Masks, PredictionSet
 
-VESSEL, DUCT = Category(1, "vessel"), Category(2, "duct")
+VESSEL, DUCT = Category(7, "vessel"), Category(2, "duct")  # ids that do not ascend
 
 
 def bar(first, stop, *, row=0, height=4, width=100):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hubmap_ml.instances import read_coco, read_coco_results, write_coco, write_coco_results
-from hubmap_ml.metrics import coco_segm
+from hubmap_ml.metrics import coco_evaluation, coco_segm
 from hubmap_ml.spec import InputError
 from tests.metrics.scenes import bar, predicted, random_scene, truth_of
 
@@ -82,6 +82,20 @@ def test_no_predictions_and_no_truth():
     assert coco_segm(truth, predicted([[]]))["segm_mAP"] == 0
     assert coco_segm(truth, predicted([[]]))["segm_mAP_l"] == -1
     assert set(coco_segm(truth_of([[]]), predicted([[(bar(0, 10), 0.9)]])).values()) == {-1}
+
+
+def test_a_category_by_itself_is_what_it_would_be_alone():
+    for seed in range(5):
+        truth, found = random_scene(
+            np.random.default_rng(seed), count=6, crowds=True, n_categories=2, side=60
+        )
+        whole = coco_evaluation(truth, found)
+        for category in truth.categories:
+            alone = coco_segm(truth.with_categories([category.name]), found)
+            for area, key in ((None, "mAP"), ("small", "mAP_s")):
+                assert whole.average_precision(area=area, category=category.name) == alone[f"segm_{key}"]
+            assert whole.average_precision(iou=0.75, category=category.name) == alone["segm_mAP_75"]
+            assert whole.average_recall(place=1, category=category.name) == alone["segm_AR_10"]
 
 
 def test_nothing_is_printed(capsys):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from hubmap_ml.metrics import dsb_map, evaluate
 from hubmap_ml.metrics.data_science_bowl import THRESHOLDS
+from hubmap_ml.spec import InputError
 from tests.metrics.scenes import DUCT, VESSEL, bar, predicted, random_scene, truth_of
 
 
@@ -115,3 +116,12 @@ def test_what_lies_in_a_crowd_is_left_out():
 def test_predictions_without_a_pixel_are_none():
     score = dsb_map(truth_of([[bar(0, 10)]]), predicted([[(bar(0, 10), 0.9), (bar(5, 5), 0.9)]]))
     assert score.value == 1.0
+
+
+def test_overlapping_predictions_are_refused_where_the_competition_refuses_them():
+    truth = truth_of([[], [bar(0, 10)]])
+    apart = predicted([[], [(bar(0, 10), 0.9), (bar(10, 20), 0.8)]])
+    assert dsb_map(truth, apart, refuse_overlaps=True).value == dsb_map(truth, apart).value
+    over = predicted([[], [(bar(0, 10), 0.9), (bar(30, 40), 0.9), (bar(7, 20), 0.8)]])
+    with pytest.raises(InputError, match="image 'tile 1': predictions 0 and 2 share 3 pixels"):
+        dsb_map(truth, over, refuse_overlaps=True)

@@ -214,7 +214,7 @@ def test_order_of_truth_images_and_small_batches_change_nothing(seed):
     once = average_precision(truth, found)
     shuffled = average_precision(truth.take_images(rng.permutation(6)), found)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hubmap_ml.metrics.open_images._PAIRS_AT_ONCE", 10)
+        patch.setattr("hubmap_ml.metrics.overlaps._INSTANCES_AT_ONCE", 10)
         in_batches = average_precision(truth, found)
     for other in (shuffled, in_batches):
         assert (other.value == once.value) or math.isnan(once.value)

@@ -17,7 +17,10 @@ def test_ap60_by_name():
     score = evaluate("ap60", truth, found)
     assert score.value == average_precision(truth, found, iou_threshold=0.6).value
     assert (score.metric, score.n_images, score.n_instances) == ("ap60", 3, 3)
-    assert score.details == {"ap60/vessel": score.value, "n_truths": 3, "max_recall": pytest.approx(2 / 3)}
+    assert score.details == {
+        "ap60/vessel": score.value, "n_truths": 3, "max_recall": pytest.approx(2 / 3), "best_f1": pytest.approx(2 / 3),
+        "best_f1_score": pytest.approx(0.7),
+    }  # fmt: skip
 
 
 def test_coco_by_name():
@@ -42,8 +45,8 @@ def test_no_truth_means_no_score(metric):
 
 
 def test_an_unknown_metric_is_refused():
-    with pytest.raises(InputError, match=r"no metric 'dice' \(there are ap60, coco_segm, dsb_map\)"):
-        evaluate("dice", *example())
+    with pytest.raises(InputError, match=r"no metric 'map' \(there are ap60, coco_segm, dice, dsb_map\)"):
+        evaluate("map", *example())
 
 
 def score(value, n_images, metric="ap60"):

@@ -100,3 +100,12 @@ def test_class_counts_are_found_wherever_they_hide() -> None:
 )
 def test_values_of_the_wrong_shape_are_refused(changes: dict[str, Any], match: str) -> None:
     refused(match, **changes)
+
+
+@pytest.mark.parametrize("place", ["nms", "nms_type"])
+def test_the_name_of_a_suppression_is_no_python(place: str) -> None:
+    """mmcv evaluates it: whatever stands there would run."""
+    planted: Any = "print(1) or nms"
+    rcnn = {place: {"type": planted} if place == "nms" else planted}
+    refused("allowed: nms, soft_nms", model={"type": "MaskRCNN", "test_cfg": {"rcnn": rcnn}})
+    check(member(model={"type": "MaskRCNN", "test_cfg": {"rcnn": {"nms": {"type": "soft_nms"}}}}), "m.py")

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from hubmap_ml.postprocess import STEPS
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages.session import find_experiment, open_session, place_of, recorded_session
 
@@ -61,15 +62,38 @@ def test_an_override_can_be_meant_for_one_stage_or_one_member() -> None:
 
 def test_mistakes_of_any_member_show_before_any_work(tmp_path: Path) -> None:
     text = find_experiment("demo").read_text()
-    (tmp_path / "members").symlink_to(find_experiment("demo").parent / "members")
+    (tmp_path / "members").symlink_to(find_experiment("demo").parent.resolve() / "members")
     for old, new, said in [
-        ("members/htc_stage2.py", "members/gone.py", "no such configuration file"),
+        ("members/htc_stage2.py", "members/gone.py", "gone.py: no such configuration file"),
         ("{score: 0.001}", "{scroe: 0.001}", "scroe"),
         ("{mask_threshold: 0.5}, ", "", "mask_threshold"),
+        ("{score: 0.001}", "{score: {default: 0.001, per_class: {tubule: 0.5}}}", "names the class 'tubule'"),
+        ("{score: 0.001}", "{score: 0.001}, {soft_nms: {}}", "predict.dedupe_iou is 0.9, so near duplicates"),
     ]:
         (tmp_path / "experiment.yaml").write_text(text.replace(old, new))
         with pytest.raises(InputError, match=said):
             open_session(experiment=str(tmp_path)).check_members()
+
+
+def test_an_experiment_may_have_any_step_of_post_processing(tmp_path: Path) -> None:
+    text = find_experiment("demo").read_text()
+    (tmp_path / "members").symlink_to(find_experiment("demo").parent.resolve() / "members")
+    given = [
+        "mask_threshold: {default: 0.5, per_class: {blood_vessel: 0.4}}", "fill_holes: ", "largest_component: {}",
+        "remove_small_components: {min_area: 5}", "opening: {kernel: [2, 1]}", "closing: {border: 0}", "erosion: {}",
+        "dilation: {}", "max_area: 9000", "exclude_inside: {class: blood_vessel}", "image_class: {rule: score_sum}",
+        "no_overlaps: {min_area: 3}", "tight_boxes: {}",
+    ]  # fmt: skip
+    more = ", ".join(f"{{{step}}}" for step in given)
+    text = text.replace("{mask_threshold: 0.5}", more).replace(
+        "{score: 0.001}", "{score: 0.001}, {soft_nms: {}}"
+    )
+    text = text.replace("predict: {", "predict: {dedupe_iou: 1, ")
+    (tmp_path / "experiment.yaml").write_text(text)
+    session = open_session(experiment=str(tmp_path))
+    session.check_members()
+    named = {name for step in session.experiment.postprocess for name in step}
+    assert named == set(STEPS)
 
 
 def test_the_command_to_type_carries_what_was_given() -> None:

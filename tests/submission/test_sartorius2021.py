@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from hubmap_ml.instances import BitMasks, Category, Images, Instances, Masks, PredictionSet, SoftMasks
+from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError
 from hubmap_ml.submission import FORMATS, format_of, hubmap2023, sartorius2021, submission_format
 
@@ -77,6 +78,34 @@ def test_touching_masks_are_allowed_and_overlapping_ones_refused(tmp_path):
     assert not (tmp_path / "other.csv").exists()
     path.write_text("id,predicted\na,1 5\na,3 1\n")
     with pytest.raises(InputError, match="image a: 1 pairs of masks overlap"):
+        sartorius2021.read(path, predictions([[]]).images)
+
+
+def test_the_step_that_the_refusal_names_makes_them_acceptable(tmp_path):
+    found = predictions([[blob(1, 1), blob(4, 4), blob(2, 2, 3)], [blob(20, 1), blob(22, 3)], []])
+    with pytest.raises(
+        InputError, match="image a: 3 pairs .* add a no_overlaps step to the post-processing"
+    ) as error:
+        sartorius2021.write(tmp_path / "submission.csv", found)
+    assert "\n" not in str(error.value)
+    apart = apply_steps(found, parse_steps([{"no_overlaps": {"min_area": 2}}]))
+    path = sartorius2021.write(tmp_path / "submission.csv", apart)
+    rows = decode(path)
+    assert [name for name, _ in rows] == ["a", "a", "b", "b", "c"]
+    expected = [
+        blob(1, 1), blob(4, 4) & ~blob(1, 1), blob(20, 1), blob(22, 3) & ~blob(20, 1), np.zeros(SIZE, bool),
+    ]  # fmt: skip
+    assert all(np.array_equal(mask, wanted) for (_, mask), wanted in zip(rows, expected, strict=True))
+    back = sartorius2021.read(path, apart.images, apart.categories)
+    assert np.array_equal(back.masks.bits.words, apart.masks.bits.words)
+
+
+def test_a_file_with_overlaps_is_refused_with_the_pixels_named(tmp_path):
+    path = tmp_path / "submission.csv"
+    path.write_text("id,predicted\na,1 5\na,3 1\n")
+    with pytest.raises(
+        InputError, match=r"image a: 1 pairs .* in 1 pixels\), .*: each pixel may belong to one row only"
+    ):
         sartorius2021.read(path, predictions([[]]).images)
 
 

@@ -1,11 +1,14 @@
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from hubmap_ml.metrics import evaluate, headline
-from hubmap_ml.postprocess import apply_steps, parse_steps, steps_to_data
+from hubmap_ml.instances import Annotations
+from hubmap_ml.metrics import data_science_bowl, evaluate, headline
+from hubmap_ml.postprocess import Nms, apply_steps, parse_steps, steps_to_data
 from hubmap_ml.spec import InputError
-from hubmap_ml.tuning import ScoreMismatch, run_study, scorers
+from hubmap_ml.tuning import SAMPLERS, CachedScorer, ScoreMismatch, run_study
 from tests.random_scenes import images, predictions, truths
 
 BASE = parse_steps(
@@ -76,11 +79,45 @@ def test_the_same_seed_is_the_same_study():
     assert not a.trials["score"].equals(other.trials["score"])
 
 
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_each_sampler_makes_the_same_study_of_the_same_seed_and_is_cross_fitted(sampler):
+    a, b = (study(sampler=sampler, trials=16) for _ in range(2))
+    pd.testing.assert_frame_equal(a.trials, b.trials)
+    assert a.value >= a.base_value
+    assert np.isfinite(a.cross_fitted)
+    own = a.trials.loc[a.trials["part"] != "fixed", "part"]
+    assert set(own) == ({"all", "without_0", "without_1"} if sampler in ("tpe", "cmaes") else set())
+    assert a.trials["part"].isin(["fixed", "all"]).sum() == (13 if sampler == "grid" else 16)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "qmc"])
+def test_a_held_out_folds_truth_steers_nothing_that_is_chosen_for_it(sampler):
+    """The other fold's truths replaced by others: what fold 0 is scored with stays."""
+    truth, found = scene()
+    table = truth.images
+    other = truths(99, table=table)
+    mixed = [truth.image(k) if k % 2 else other.image(k) for k in range(len(table))]
+    changed = Annotations.from_dense(
+        table,
+        truth.categories,
+        [
+            [one.masks.bits.to_dense(i, one.height, one.width) for i in range(len(one.labels))]
+            for one in mixed
+        ],
+        [one.labels for one in mixed],
+    )
+    first, second = (study(item, found, sampler=sampler, trials=20) for item in (truth, changed))
+    assert first.chosen[0] == second.chosen[0]
+    assert first.chosen[1] != second.chosen[1]
+    parts = [item.trials[item.trials["part"] == "without_0"][list(SPACE)] for item in (first, second)]
+    pd.testing.assert_frame_equal(*(part.reset_index(drop=True) for part in parts))
+
+
 def test_every_trial_lies_in_the_space():
     trials = study(trials=40).trials
     for name, (low, high) in SPACE.items():
         assert trials[name].between(low, high).all()
-    assert set(trials["mask_threshold"]) <= {0.3, 0.4, 0.5, 0.6, 0.7}
+    assert trials["mask_threshold"].nunique() > 30
     assert (trials["min_area"] % 1 == 0).all()
 
 
@@ -98,8 +135,8 @@ def test_the_cross_fitted_value_scores_each_fold_by_the_choice_of_the_others():
     trials = result.trials
     total = 0.0
     for k in range(3):
-        others = trials[[f"fold_{j}" for j in range(3) if j != k]].mean(axis=1)
-        chosen = int(np.argmax(others))
+        own = trials[trials["part"].isin(["fixed", f"without_{k}"]) & trials["exact"]]
+        chosen = int(own[[f"fold_{j}" for j in range(3) if j != k]].mean(axis=1).idxmax())
         assert result.chosen[k] == {name: trials.loc[chosen, name] for name in SPACE}
         total += trials.loc[chosen, f"fold_{k}"] / 3
     assert result.cross_fitted == pytest.approx(total)
@@ -140,19 +177,38 @@ def test_other_metrics_and_steps_go_the_direct_way():
 
 
 def test_a_bug_in_the_cache_stops_the_study(monkeypatch):
-    def wrong(order, best, n_truths):
-        return best[order] >= 0  # a second hit counts as well
+    right = CachedScorer.scores
 
-    monkeypatch.setattr(scorers, "first_hits", wrong)
+    def wrong(self, steps):  # suppresses at another overlap than it is asked for
+        return right(
+            self, [dataclasses.replace(s, iou=0.8 * s.iou) if isinstance(s, Nms) else s for s in steps]
+        )
+
+    monkeypatch.setattr(CachedScorer, "scores", wrong)
     with pytest.raises(ScoreMismatch, match="direct path"):
         study()
+
+
+def test_a_bug_in_the_metric_itself_stops_the_study(monkeypatch):
+    right = data_science_bowl.scores_of_counts
+
+    def wrong(counts):  # false negatives do not count
+        counts = counts.copy()
+        counts[..., 2] = 0
+        return right(counts)
+
+    monkeypatch.setattr(data_science_bowl, "scores_of_counts", wrong)
+    with pytest.raises(ScoreMismatch, match="reference|direct path"):
+        study(metric="dsb_map", trials=3)
 
 
 def test_progress_is_told_after_each_trial():
     heard = []
     result = study(trials=4, progress=lambda *news: heard.append(news))
-    assert [(done, total) for done, total, _ in heard] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert heard[-1][2] == result.value
+    assert [(done, total) for done, total, _ in heard] == [(done, 8) for done in range(1, 9)]
+    best = [best for _, _, best in heard]
+    assert best == sorted(best)
+    assert best[0] == result.base_value
 
 
 def test_truth_may_hold_more_images_in_another_order():
@@ -167,7 +223,7 @@ def test_truth_may_hold_more_images_in_another_order():
         ({"space": {"nms_iou": [0.3, 0.95]}}, "end the range at 0.9"),
         (
             {"space": {"soft": [0, 1]}},
-            "unknown name 'soft'; allowed: score, nms_iou, mask_threshold, min_area",
+            "unknown name 'soft'; allowed: nms_iou, score, nms, ",
         ),
         ({"space": {"score": [0.5, 0.1]}}, "runs backwards"),
         ({"space": {"score": [0.5, 1.5]}}, "from 0 to 1"),
