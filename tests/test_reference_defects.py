@@ -341,10 +341,13 @@ VALUES = {
     "device": "cuda:1",
     "with_upstream": "true",
     "fresh": "true",
+    "nproc": "2",
+    "nodes": "3",
+    "rdzv": "first:29500",
     "model": "models:/x@y",
     "predictions": "folder",
 }
-ARRIVES = {**VALUES, "fold": 1, "workers": 3, "with_upstream": True, "fresh": True}
+ARRIVES = {**VALUES, "fold": 1, "workers": 3, "with_upstream": True, "fresh": True, "nproc": 2, "nodes": 3}
 
 
 class Arrived(Exception):

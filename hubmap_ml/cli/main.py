@@ -39,6 +39,11 @@ Changes = Annotated[
 ]
 Workers = Annotated[str, typer.Option("--workers", help="Processes that load data; -1 chooses by the cores.")]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Nproc = Annotated[
+    str, typer.Option("--nproc", help="Processes that train one network here; on GPUs one each.")
+]
+Nodes = Annotated[str, typer.Option("--nodes", help="Machines that train one network together.")]
+Rdzv = Annotated[str, typer.Option("--rdzv", help="HOST:PORT on the first of several nodes.")]
 WithUpstream = Annotated[
     str, typer.Option("--with-upstream", help="true: run a missing training stage first.")
 ]
@@ -148,6 +153,9 @@ def pretrain(
     workers: Workers = "-1",
     device: Device = "auto",
     fresh: Fresh = "false",
+    nproc: Nproc = "1",
+    nodes: Nodes = "1",
+    rdzv: Rdzv = "",
 ) -> None:
     """Train stage 1 of a member. Example: hubmap-ml pretrain --member htc --set runner.max_epochs=2"""
     from hubmap_ml.stages import pretrain as stage
@@ -162,6 +170,9 @@ def pretrain(
             workers=_whole(workers, "workers"),
             device=device,
             fresh=_yes(fresh, "fresh"),
+            nproc=_whole(nproc, "nproc"),
+            nodes=_whole(nodes, "nodes"),
+            rdzv=rdzv,
         )
     )
 
@@ -177,6 +188,9 @@ def finetune(
     device: Device = "auto",
     with_upstream: WithUpstream = "false",
     fresh: Fresh = "false",
+    nproc: Nproc = "1",
+    nodes: Nodes = "1",
+    rdzv: Rdzv = "",
 ) -> None:
     """Train stage 2 of a member on one fold. Example: hubmap-ml finetune --member htc --fold 1"""
     from hubmap_ml.stages import finetune as stage
@@ -192,6 +206,9 @@ def finetune(
             device=device,
             with_upstream=_yes(with_upstream, "with-upstream"),
             fresh=_yes(fresh, "fresh"),
+            nproc=_whole(nproc, "nproc"),
+            nodes=_whole(nodes, "nodes"),
+            rdzv=rdzv,
         )
     )
 

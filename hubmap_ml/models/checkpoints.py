@@ -1,8 +1,9 @@
-"""Checkpoint folders: `weights.safetensors`, `config.json`, and for the last of a training `resume.pt`.
+"""Checkpoint folders: `weights.safetensors`, `config.json`; the last of a training also `resume.pt` and `resume.json`.
 
 Data only: a configuration as JSON, tensors, and a training state that torch reads with
 ``weights_only=True``. A folder is written beside its place and renamed, so that what stands there is always
-whole.
+whole; digests in the two JSON files tell one that was damaged later. The one before a training's last checkpoint stays
+beside it (``.last.old``).
 """
 
 import json
@@ -23,6 +24,7 @@ FORMAT = 1
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
 RESUME = "resume.pt"
+RESUME_SAYS = "resume.json"
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ def write_checkpoint(
         family: as in `Checkpoint`.
         config: as in `Checkpoint`.
         categories: as in `Checkpoint`.
-        resume_state: tensors and plain Python values that a training continues from.
+        resume_state: tensors and plain Python values that a training continues from; its ``iterations`` are written
+            into `resume.json` too, for those who choose a checkpoint without torch. The one before is kept then.
     """
     partial = _beside(folder, "partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -74,6 +77,8 @@ def write_checkpoint(
     digest = save_weights(model, partial / WEIGHTS)
     if resume_state is not None:
         torch.save(dict(resume_state), partial / RESUME)
+        said = {"digest": file_digest(partial / RESUME), "iterations": resume_state.get("iterations")}
+        (partial / RESUME_SAYS).write_text(json.dumps(said))
     data = {
         "family": family,
         "format": FORMAT,
@@ -82,20 +87,29 @@ def write_checkpoint(
         "digest_of_weights": digest,
     }
     (partial / CONFIG).write_text(json.dumps(data, indent=1))
-    _put(partial, folder)
+    _put(partial, folder, keep_old=resume_state is not None)
     return Checkpoint(
-        folder, family, tuple((int(key), name) for key, name in categories), dict(config), digest
+        folder,
+        family,
+        tuple((int(key), name) for key, name in categories),
+        dict(config),
+        digest,
     )
 
 
-def copy_checkpoint(source: Path, target: Path, *, with_resume_state: bool) -> None:
-    """Copy a checkpoint folder, replacing what stands at `target`."""
+def copy_checkpoint(source: Path, target: Path, *, with_resume_state: bool, keep_old: bool = False) -> None:
+    """Copy a checkpoint folder, replacing what stands at `target` (which stays beside it with ``keep_old``)."""
     partial = _beside(target, "partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name in (WEIGHTS, CONFIG, *([RESUME] if with_resume_state else [])):
+    for name in (WEIGHTS, CONFIG, *([RESUME, RESUME_SAYS] if with_resume_state else [])):
         shutil.copyfile(source / name, partial / name)
-    _put(partial, target)
+    _put(partial, target, keep_old=keep_old)
+
+
+def before(folder: Path) -> Path:
+    """Where the checkpoint lies that `folder` replaced."""
+    return _beside(folder, "old")
 
 
 def read_checkpoint(folder: Path, *, verify: bool = True) -> Checkpoint:
@@ -144,12 +158,21 @@ def read_resume_state(checkpoint: Checkpoint) -> dict[str, Any]:
     """The state that a training continues from.
 
     Raises:
-        InputError: there is none, or it holds anything but tensors and plain values.
+        InputError: there is none, it is not the one that was written, or it holds anything but tensors and plain
+            values.
     """
     path = checkpoint.folder / RESUME
     if not path.is_file():
         raise InputError(
             f"{path}: no such file; a training continues from the last checkpoint, which has one"
+        )
+    try:
+        digest = json.loads((checkpoint.folder / RESUME_SAYS).read_text())["digest"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: {RESUME_SAYS} beside it is damaged or missing ({error!r})") from error
+    if file_digest(path) != digest:
+        raise InputError(
+            f"{path}: not the training state that {RESUME_SAYS} was written with (digest differs)"
         )
     try:
         return dict(torch.load(path, map_location="cpu", weights_only=True))
@@ -161,9 +184,9 @@ def _beside(folder: Path, what: str) -> Path:
     return folder.with_name(f".{folder.name}.{what}")
 
 
-def _put(partial: Path, folder: Path) -> None:
+def _put(partial: Path, folder: Path, *, keep_old: bool = False) -> None:
     """Rename `partial` to `folder`; a folder cannot be replaced in one step, so the old one steps aside
-    first.
+    first, and goes or stays there.
     """
     for file in partial.iterdir():
         _to_disk(file)
@@ -174,7 +197,8 @@ def _put(partial: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(partial, folder)
     _to_disk(folder.parent)
-    shutil.rmtree(old, ignore_errors=True)
+    if not keep_old:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _to_disk(path: Path) -> None:

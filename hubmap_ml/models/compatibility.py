@@ -30,9 +30,15 @@ def prepare() -> None:
 
 
 def hush_loggers() -> None:
-    """Once mmcv is imported: keep it from adding handlers that print a line for each initialised tensor."""
+    """Once mmcv is imported: keep it from adding handlers that print a line for each initialised tensor, and let ours
+    speak again.
+    """
     from mmcv.utils.logging import logger_initialized
 
     for name in ("mmcv", "mmdet"):
         logger_initialized[name] = True  # mmcv adds its own handler to a logger that it does not find here
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Its import (cnn/rfsearch) sets the root's plain handlers, the command line's, to errors only: no warning was seen.
+    for handler in logging.root.handlers:
+        if type(handler) is logging.StreamHandler and handler.level == logging.ERROR:
+            handler.setLevel(logging.NOTSET)

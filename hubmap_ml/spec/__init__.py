@@ -10,6 +10,7 @@ from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
+from hubmap_ml.spec.processes import Processes
 from hubmap_ml.spec.recorder import NullRecorder, Recorder
 from hubmap_ml.spec.refit import ALL_DATA
 
@@ -25,6 +26,7 @@ __all__ = [
     "LeakLevel",
     "Member",
     "NullRecorder",
+    "Processes",
     "Recorder",
     "StageInputs",
     "Weights",

@@ -53,6 +53,14 @@ class Recorder(Protocol):
     def artifact(self, path: Path, folder: str = "") -> None:
         """Keep a file, or a folder with all it holds, below the artifact folder ``folder``."""
 
+    def checkpoint(self, folder: Path, *, step: int) -> None:
+        """Keep a training's state where another machine finds it; waits for nothing, and may pass one over.
+
+        Args:
+            folder: holds the checkpoint folders ``last`` and ``best``; may change as soon as this returns.
+            step: iterations done.
+        """
+
     def data(self, value: Any, name: str) -> None:
         """Keep a JSON-able value as the artifact file ``name``."""
 
@@ -103,6 +111,9 @@ class NullRecorder:
             shutil.copytree(path, target, dirs_exist_ok=True)
         else:
             shutil.copy2(path, target)
+
+    def checkpoint(self, folder: Path, *, step: int) -> None:
+        """Nothing: it lies in the folder already."""
 
     def data(self, value: Any, name: str) -> None:
         path = self.folder / "artifacts" / name

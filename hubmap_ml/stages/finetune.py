@@ -18,6 +18,9 @@ def run(
     device: str = "auto",
     with_upstream: bool = False,
     fresh: bool = False,
+    nproc: int = 1,
+    nodes: int = 1,
+    rdzv: str = "",
     parent: str = "",
 ) -> Outcome:
     """Train stage 2 of a member on one fold (the entry point; see `work`)."""
@@ -30,6 +33,9 @@ def run(
         with_upstream=with_upstream,
         fresh=fresh,
         parent=parent,
+        nproc=nproc,
+        nodes=nodes,
+        rdzv=rdzv,
     )
     return work(session, session.experiment.member_named(member), fold)
 

@@ -1,14 +1,16 @@
 """What `pretrain` and `finetune` share: one training, with its data, checkpoints and verdict recorded."""
 
+import functools
 import json
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.spec import StageInputs, encode_config, without_credentials
+from hubmap_ml.spec import InputError, StageInputs, encode_config, without_credentials
 from hubmap_ml.stages import inputs, weight_files
 from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
@@ -17,7 +19,7 @@ from hubmap_ml.stages.upstream import Prepared
 from hubmap_ml.tracking import FoundRun, StageRun, forget, interrupted, link
 
 if TYPE_CHECKING:
-    from hubmap_ml.training import FitData
+    from hubmap_ml.training import FitData, FitInputs
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,7 @@ def fit_and_record(
 
     What is computed depends on ``wanted`` alone; the session says only where, and with how many workers.
     """
-    from hubmap_ml.training import FitInputs, open_trainer
+    from hubmap_ml.training import FitInputs, Trainer, fit_on_ranks, open_trainer
 
     session, values = at.session, wanted.values
     config = inputs.training_config(session, wanted, member)
@@ -65,25 +67,27 @@ def fit_and_record(
         weights = weight_files.as_safetensors(
             named, session.experiment.folder, digest=values["weights"]["sha256"]
         )
-    earlier = None
+    fit_inputs = FitInputs(
+        config=config,
+        categories=data.annotations.categories,
+        seed=values["seed"],
+        metric=values["metric"],
+        postprocess=values["postprocess"],
+        init_weights=weights,
+    )
+    resume_from = None
     if not session.reproduces:
-        earlier = interrupted(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
-    if earlier is not None:
-        link(at.run.client, earlier[0], at.run.run_id)
-        at.recorder.progress(f"going on from run {earlier[0].run_id}")
-    fit = open_trainer(values["trainer"])
+        resume_from = _checkpoint_to_go_on_from(at, values["trainer"], fit_inputs)
+    processes = session.processes
+    fit: Trainer = open_trainer(values["trainer"])
+    if processes.world > 1:
+        at.recorder.params({"nproc": processes.nproc, "nodes": processes.nodes})
+        fit = functools.partial(fit_on_ranks, values["trainer"], processes)
     result = fit(
-        FitInputs(
-            config=config,
-            categories=data.annotations.categories,
-            seed=values["seed"],
-            metric=values["metric"],
-            postprocess=values["postprocess"],
-            init_weights=weights,
-        ),
+        fit_inputs,
         fit_data(data, train, valid, workers=session.workers, device=session.device),
         at.recorder,
-        None if earlier is None else earlier[1],
+        resume_from,
     )
     forget(at.run.client, session.experiment.name, at.run.key, own=at.run.run_id)
     if notes or result.notes:
@@ -94,6 +98,7 @@ def fit_and_record(
             continue
         for file in ("weights.safetensors", "config.json"):  # a finished training has nothing to resume
             at.recorder.artifact(folder / file, f"checkpoints/{name}")
+    at.recorder.forget_checkpoints()
     if not scored:
         return at.finish(
             f"trained on all {len(train)} images of its pool: nothing is held out that could score it"
@@ -114,6 +119,29 @@ def _starts_from(at: Running, member: str, wanted: StageInputs, start: FoundRun 
     if "weights" in wanted.values and named is not None:
         return f"{without_credentials(named.source)} (sha256 {wanted.values['weights']['sha256'][:12]})"
     return f"pretrain {start.run_id}" if start else "random weights"
+
+
+def _checkpoint_to_go_on_from(at: Running, trainer: str, wanted: "FitInputs") -> Path | None:
+    """Return the furthest whole checkpoint of an interrupted training with these inputs, and link its run.
+
+    One that is damaged is named; the one before it counts then, or the start: it never fails the stage.
+    """
+    from hubmap_ml.training import check_resumable
+
+    run, experiment = at.run, at.session.experiment.name
+    for found in interrupted(run.client, experiment, run.key, own=run.run_id):
+        try:
+            folder = found.fetch()
+            check_resumable(trainer, folder, wanted)
+        except InputError as error:
+            log.warning("a checkpoint of run %s is passed over: %s", found.run.run_id, error)
+            continue
+        link(run.client, found.run, run.run_id)
+        at.recorder.progress(
+            f"going on from run {found.run.run_id}, iteration {found.iterations} ({found.place})"
+        )
+        return folder
+    return None
 
 
 def fit_data(

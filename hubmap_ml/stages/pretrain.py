@@ -17,11 +17,23 @@ def run(
     workers: int = -1,
     device: str = "auto",
     fresh: bool = False,
+    nproc: int = 1,
+    nodes: int = 1,
+    rdzv: str = "",
     parent: str = "",
 ) -> Outcome:
     """Train stage 1 of a member (the entry point; see `work`)."""
     session = open_session(
-        experiment=experiment, raw=raw, set=set, workers=workers, device=device, fresh=fresh, parent=parent
+        experiment=experiment,
+        raw=raw,
+        set=set,
+        workers=workers,
+        device=device,
+        fresh=fresh,
+        parent=parent,
+        nproc=nproc,
+        nodes=nodes,
+        rdzv=rdzv,
     )
     return work(session, session.experiment.member_named(member), fold)
 

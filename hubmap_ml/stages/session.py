@@ -12,6 +12,7 @@ from hubmap_ml.postprocess import SoftNms, check_classes, parse_steps
 from hubmap_ml.spec import (
     Experiment,
     InputError,
+    Processes,
     apply_overrides,
     check_member_config,
     experiment_from_data,
@@ -42,6 +43,8 @@ class Session:
             experiment's files.
         recorded: runs that stand for an upstream stage whatever its key is today, by `place_of`.
         reproduces: run that this call repeats; its own run is then never found in place of that one.
+        processes: how many processes train one network: ``nproc``, ``nodes`` and where they meet, ``rdzv``; part of no
+            identity.
     """
 
     experiment: Experiment
@@ -55,6 +58,7 @@ class Session:
     configs: Mapping[str, Mapping[str, Any]] | None = None
     recorded: Mapping[str, str] = dataclasses.field(default_factory=dict)
     reproduces: str = ""
+    processes: Processes = dataclasses.field(default_factory=Processes)
 
     def nested_in(self, run_id: str) -> "Session":
         """Return the same session with its runs nested in another run."""
@@ -168,6 +172,9 @@ def open_session(
     with_upstream: bool = False,
     parent: str = "",
     fresh: bool = False,
+    nproc: int = 1,
+    nodes: int = 1,
+    rdzv: str = "",
 ) -> Session:
     """Read the experiment that a stage was called with.
 
@@ -178,12 +185,27 @@ def open_session(
             ``MEMBER.finetune.key=…`` change one stage, one member, or one stage of one member.
         workers: processes for loading; -1 chooses by the number of cores.
         fresh: do the work again though a finished run with the same key exists.
+        nproc: processes that train one network on this machine; on GPUs one each.
+        nodes: machines that do so together, with the same work folder.
+        rdzv: where they meet, HOST:PORT on the first of them.
     """
+    processes = Processes(nproc, nodes, rdzv)
+    processes.check()
     checked_device(device)
     loaded = load_experiment(find_experiment(experiment), raw=raw or None)
     words = {"experiment": experiment, "raw": raw, "set": set}
     workers = chosen_workers(workers)
-    return Session(loaded, parse_overrides(set), workers, device, with_upstream, parent, fresh, words)
+    return Session(
+        loaded,
+        parse_overrides(set),
+        workers,
+        device,
+        with_upstream,
+        parent,
+        fresh,
+        words,
+        processes=processes,
+    )
 
 
 def recorded_session(

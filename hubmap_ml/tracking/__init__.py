@@ -29,7 +29,7 @@ from hubmap_ml.tracking.registry import (
     tag_version,
     versions,
 )
-from hubmap_ml.tracking.resuming import forget, interrupted, link
+from hubmap_ml.tracking.resuming import Resumable, forget, interrupted, link
 from hubmap_ml.tracking.retention import Removable, removable, remove
 from hubmap_ml.tracking.runs import (
     DATA_DIGEST,
@@ -73,6 +73,7 @@ __all__ = [
     "MlflowRecorder",
     "Node",
     "Removable",
+    "Resumable",
     "StageRun",
     "Version",
     "by_alias",

@@ -13,6 +13,7 @@ from typing import Any
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from hubmap_ml.tracking.children import create_children
 from hubmap_ml.tracking.fetching import local_path
@@ -81,6 +82,9 @@ def call(client: MlflowClient, run_id: str, item: dict[str, Any]) -> None:
     elif item["kind"] == "dataset":
         given = [InputTag("mlflow.data.context", item["context"])]
         client.log_inputs(run_id, datasets=[DatasetInput(Dataset(**item["dataset"]), given)])
+    elif item["kind"] == "remove":
+        uri = str(client.get_run(run_id).info.artifact_uri)
+        get_artifact_repository(uri).delete_artifacts(item["folder"])  # type: ignore[no-untyped-call]
     elif item["kind"] == "end":
         client.set_terminated(run_id, item["status"], item["time"])
     else:

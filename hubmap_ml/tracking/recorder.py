@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from hubmap_ml.spec import InputError, without_credentials
 from hubmap_ml.tracking import delivery
+from hubmap_ml.tracking.kept_checkpoints import RESUME, KeptCheckpoints
 from hubmap_ml.tracking.sender import Sender
 from hubmap_ml.tracking.spool import METRICS, Spool
 
@@ -53,6 +54,7 @@ class MlflowRecorder:
         self._spool = Spool(folder)
         self._spool.hold()
         self._sender = Sender(client, run_id, self._spool, beat=beat)
+        self._checkpoints = KeptCheckpoints(self._spool)
         self._pictures_dropped = False
         self._told_before: dict[str, str] | None = None  # params that the run had before we said any
         if beat is not None:
@@ -147,6 +149,15 @@ class MlflowRecorder:
         self._sender.wake()
         if not self._sender.failing:
             self._sender.drain(FILES_WAIT_S)
+
+    def checkpoint(self, folder: Path, *, step: int) -> None:
+        self._checkpoints.add(folder, step)
+        self._sender.wake()
+
+    def forget_checkpoints(self) -> None:
+        """Remove what `checkpoint` kept: the training is finished."""
+        if self._checkpoints.any:
+            self.ask({"kind": "remove", "folder": RESUME})
 
     def data(self, value: Any, name: str) -> None:
         path = self.folder / "data" / name

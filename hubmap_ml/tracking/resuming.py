@@ -1,16 +1,24 @@
-"""Trainings that were interrupted: finding the one that a new run can go on from, and linking the two.
+"""Trainings that were interrupted: finding what a new run can go on from, and linking the two.
 
-Checkpoints of a training in progress lie in its run folder, so they are found on the machine (or the shared work
-folder) that trained. The newest run of a key with a checkpoint is the furthest: a run that goes on copies what it
-starts from before anything else.
+Checkpoints of a training in progress lie in its run's folder, on the machine (or in the shared work folder) that
+trained; those of epochs' ends also among the run's artifacts. All runs of a key are the same training, so that the
+furthest checkpoint is the best; whether it is whole is seen by whoever opens it, and the next one stands behind it.
 """
 
+import json
 import logging
 import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from hubmap_ml.tracking.kept_checkpoints import CHECKPOINTS, RESUME
 from hubmap_ml.tracking.runs import EXPERIMENT, KEY, FoundRun, search
 from hubmap_ml.tracking.store import work_folder
 
@@ -18,24 +26,79 @@ log = logging.getLogger(__name__)
 
 RESUMED_BY = "hubmap.resumed_by"
 RESUMES = "hubmap.resumes"
-CHECKPOINT = "checkpoints/last"
-# What a crash between two renames leaves in its place (models/checkpoints.py).
-ASIDE = "checkpoints/.last.old"
+LAST = "last"
+# The one that the last replaced (models/checkpoints.py); also what a crash between two renames leaves in its place.
+BEFORE = ".last.old"
+UNKNOWN = sys.maxsize
+"""Iterations of a checkpoint that does not say them: it is looked at first, and refused by its name."""
 
 
-def interrupted(client: MlflowClient, experiment: str, key: str, *, own: str) -> tuple[FoundRun, Path] | None:
-    """Return the unfinished run to go on from, and its checkpoint's folder; None where there is none.
+@dataclass(frozen=True)
+class Resumable:
+    """A checkpoint that a training may go on from.
+
+    Attributes:
+        run: that wrote it.
+        iterations: done when it was written.
+        place: ``work folder`` or ``artifacts``.
+        name: of the folder there.
+    """
+
+    run: FoundRun
+    iterations: int
+    place: Literal["work folder", "artifacts"]
+    name: str
+
+    def fetch(self) -> Path:
+        """Return the checkpoint folder ``last`` on this machine, its neighbours beside it.
+
+        Raises:
+            InputError: it cannot be fetched.
+        """
+        if self.place == "work folder":
+            return _folder(self.run) / CHECKPOINTS / self.name
+        return self.run.artifact(self.name) / CHECKPOINTS / LAST
+
+
+def interrupted(client: MlflowClient, experiment: str, key: str, *, own: str) -> list[Resumable]:
+    """Return what the unfinished runs of a key left to go on from, the furthest first.
 
     Args:
         client: of the store.
         experiment, key: of the stage.
         own: the run that asks.
     """
-    for run in _unfinished(client, experiment, key, own):
-        checkpoint = _folder(run) / CHECKPOINT
-        if checkpoint.is_dir() or (_folder(run) / ASIDE).is_dir():
-            return run, checkpoint
-    return None
+    runs = _unfinished(client, experiment, key, own)
+    found = [item for run in runs for item in (*_in_work_folder(run), *_in_artifacts(client, run))]
+    return sorted(
+        found, key=lambda item: -item.iterations
+    )  # of equals, that of the newest run, and of this machine
+
+
+def _in_work_folder(run: FoundRun) -> Iterator[Resumable]:
+    for name in (LAST, BEFORE):
+        folder = _folder(run) / CHECKPOINTS / name
+        if folder.is_dir():
+            yield Resumable(run, _iterations(folder), "work folder", name)
+
+
+def _iterations(folder: Path) -> int:
+    try:
+        return int(json.loads((folder / "resume.json").read_text())["iterations"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return UNKNOWN
+
+
+def _in_artifacts(client: MlflowClient, run: FoundRun) -> Iterator[Resumable]:
+    try:
+        places = client.list_artifacts(run.run_id, RESUME)
+    except (MlflowException, OSError):
+        log.debug("the artifacts of run %s cannot be listed", run.run_id, exc_info=True)
+        return
+    for place in places:
+        step = place.path.rpartition("/")[2]
+        if step.isdigit():
+            yield Resumable(run, int(step), "artifacts", place.path)
 
 
 def link(client: MlflowClient, old: FoundRun, new: str) -> None:
@@ -48,7 +111,15 @@ def link(client: MlflowClient, old: FoundRun, new: str) -> None:
 def forget(client: MlflowClient, experiment: str, key: str, *, own: str) -> None:
     """Remove the checkpoints of unfinished runs of a key that is now finished; their metrics stay."""
     for run in _unfinished(client, experiment, key, own):
-        shutil.rmtree(_folder(run) / "checkpoints", ignore_errors=True)
+        shutil.rmtree(_folder(run) / CHECKPOINTS, ignore_errors=True)
+        try:
+            if client.list_artifacts(run.run_id, RESUME):
+                uri = str(client.get_run(run.run_id).info.artifact_uri)
+                get_artifact_repository(uri).delete_artifacts(RESUME)  # type: ignore[no-untyped-call]
+        except Exception:  # housekeeping; each kind of store has its own errors
+            log.warning(
+                "checkpoints of run %s could not be removed from the store", run.run_id, exc_info=True
+            )
 
 
 def _unfinished(client: MlflowClient, experiment: str, key: str, own: str) -> list[FoundRun]:

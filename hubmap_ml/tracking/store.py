@@ -1,9 +1,12 @@
 """The MLflow store: where it is, that it exists, and artifacts of its runs as local folders."""
 
 import contextlib
+import fcntl
 import logging
 import os
+import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -61,13 +64,44 @@ def _create_whole(uri: str) -> None:
     if not uri.startswith("sqlite:///") or "?" in uri:
         return
     place = Path(unquote(uri.removeprefix("sqlite:///")))
-    if place.exists() or not place.parent.is_dir():
+    if not place.parent.is_dir():
         return
-    with tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder:
+    _sweep_half_created(place)
+    if place.exists():
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix=f".{place.name}.", dir=place.parent) as folder,
+        _held(Path(folder)),
+    ):
         beside = Path(folder) / place.name
         MlflowClient(tracking_uri=f"sqlite:///{beside}").search_experiments(max_results=1)
         with contextlib.suppress(FileExistsError):  # another process was faster
             os.link(beside, place)
+
+
+def _sweep_half_created(place: Path) -> None:
+    """Remove what processes left that were killed while they created the store."""
+    for folder in place.parent.glob(f".{place.name}.*/"):
+        try:
+            with _held(folder):
+                shutil.rmtree(folder)
+        except OSError:  # in use, or gone
+            continue
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold a folder until its holder lets go or dies.
+
+    Raises:
+        OSError: another process or thread holds it.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 def quiet_mlflow() -> None:

@@ -1,5 +1,15 @@
 """Trainers: each fits a member and leaves a checkpoint folder. Imports torch when one is opened."""
 
-from hubmap_ml.training.contract import FitData, FitInputs, FitResult, Trainer, open_trainer
+from hubmap_ml.training.contract import FitData, FitInputs, FitResult, Trainer, check_resumable, open_trainer
+from hubmap_ml.training.distributed import RankError, fit_on_ranks
 
-__all__ = ["FitData", "FitInputs", "FitResult", "Trainer", "open_trainer"]
+__all__ = [
+    "FitData",
+    "FitInputs",
+    "FitResult",
+    "RankError",
+    "Trainer",
+    "check_resumable",
+    "fit_on_ranks",
+    "open_trainer",
+]

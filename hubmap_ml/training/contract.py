@@ -118,7 +118,25 @@ def open_trainer(name: str) -> Trainer:
     Raises:
         InputError: no such trainer.
     """
+    fit: Trainer = _module(name).fit
+    return fit
+
+
+def check_resumable(name: str, checkpoint: Path, inputs: FitInputs) -> None:
+    """Read all of a checkpoint that a trainer is to go on from.
+
+    Args:
+        name: of the trainer.
+        checkpoint: the folder.
+        inputs: of the training.
+
+    Raises:
+        InputError: it is missing, damaged, or of a training with other inputs.
+    """
+    _module(name).check_resumable(checkpoint, inputs)
+
+
+def _module(name: str) -> Any:
     if name not in TRAINERS:
         raise InputError(f"trainer {name!r} is not known; there are {', '.join(TRAINERS)}")
-    fit: Trainer = import_module(TRAINERS[name]).fit
-    return fit
+    return import_module(TRAINERS[name])

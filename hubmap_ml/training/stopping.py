@@ -4,6 +4,7 @@ import logging
 import signal
 import threading
 import time
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -22,12 +23,21 @@ class StopRequest:
     """Remembers a request to stop; a second one interrupts at once. A context manager around the training.
 
     Signals are heard in a process's main thread only; one that the process ignores stays ignored.
+
+    Args:
+        file: asks by being there, in place of signals: for ranks, which are asked by the process that started them.
     """
 
-    def __init__(self) -> None:
-        self.asked = False
+    def __init__(self, file: Path | None = None) -> None:
+        self._asked = False
+        self._file = file
         self._heard = 0.0
         self._before: dict[signal.Signals, Any] = {}
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._asked or (self._file is not None and self._file.exists())
 
     def give_up(self) -> None:
         """Leave work that can be done again.
@@ -39,7 +49,7 @@ class StopRequest:
             raise StopAskedError
 
     def __enter__(self) -> "StopRequest":
-        if threading.current_thread() is threading.main_thread():
+        if self._file is None and threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._hear)
@@ -54,9 +64,9 @@ class StopRequest:
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self.asked and now - self._heard > SAME_REQUEST_S:
+        if self._asked and now - self._heard > SAME_REQUEST_S:
             raise KeyboardInterrupt
-        if self.asked:
+        if self._asked:
             return
-        self.asked, self._heard = True, now
+        self._asked, self._heard = True, now
         log.warning("stopping after this iteration; once more stops at once")

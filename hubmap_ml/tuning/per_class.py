@@ -18,7 +18,13 @@ from hubmap_ml.spec import InputError
 from hubmap_ml.tuning.folding import fold_rows
 from hubmap_ml.tuning.searching import Progress
 from hubmap_ml.tuning.space import DEDUPLICATED_AT, parse_space
-from hubmap_ml.tuning.step_values import Setting, Value, name_of_class, value_at, with_setting
+from hubmap_ml.tuning.step_values import (
+    Setting,
+    Value,
+    name_of_class,
+    require_per_class,
+    with_setting,
+)
 from hubmap_ml.tuning.study import Study, run_study
 
 Set = TypeVar("Set", Annotations, PredictionSet)
@@ -153,21 +159,6 @@ def _by_class(classes: Sequence[str], settings: Sequence[Setting]) -> dict[str, 
         for class_name, setting in zip(classes, settings, strict=True)
         for name, value in setting.items()
     }
-
-
-def require_per_class(base_steps: Sequence[Step], names: Sequence[str], class_name: str) -> None:
-    """Check that the named values can be those of a class.
-
-    Raises:
-        InputError: one cannot; says which.
-    """
-    for name in names:
-        try:
-            with_setting(base_steps, {name_of_class(name, class_name): value_at(base_steps, name)})
-        except InputError:
-            raise InputError(
-                f"tune.per_class: {name} cannot differ by class; fix it in postprocess and leave it out of tune.space"
-            ) from None
 
 
 def _part_of(progress: Progress, k: int, count: int) -> Progress:

@@ -135,3 +135,18 @@ def _changed(data: Any, keys: Sequence[str], value: Value) -> Any:
     if data is None:
         return value
     return {DEFAULT: data, PER_CLASS: {".".join(keys): value}}
+
+
+def require_per_class(base_steps: Sequence[Step], names: Sequence[str], class_name: str) -> None:
+    """Check that the named values can be those of a class.
+
+    Raises:
+        InputError: one cannot; says which.
+    """
+    for name in names:
+        try:
+            with_setting(base_steps, {name_of_class(name, class_name): value_at(base_steps, name)})
+        except InputError:
+            raise InputError(
+                f"tune.per_class: {name} cannot differ by class; fix it in postprocess and leave it out of tune.space"
+            ) from None

@@ -23,7 +23,7 @@ def framed_page(
         styles: further style sheets of this package beside ``report.css``, by file name.
         scripts: HTML that stands after everything else; what it does must not be needed to read the page.
     """
-    folder = resources.files("hubmap_ml.viz")
+    folder = resources.files(__package__ or "")
     style = "".join(folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", *styles))
     made = f'<p class="generated">{escape(generated)}</p>' if generated else ""
     body = "\n".join(section for section in sections if section)

@@ -121,7 +121,7 @@ def render_study_page(page: StudyPage) -> str:
         _search(page, drawn),
         _how(page),
     ]
-    files = resources.files("hubmap_ml.viz")
+    files = resources.files(__package__ or "")
     script = files.joinpath("study.js").read_text(encoding="utf-8")
     data = json.dumps(drawn, separators=(",", ":"), allow_nan=False).replace("</", "<\\/")
     scripts = (

@@ -12,6 +12,7 @@ from torch import nn
 from hubmap_ml.models import checkpoints as module
 from hubmap_ml.models import copy_checkpoint, read_checkpoint, write_checkpoint
 from hubmap_ml.models.checkpoints import read_resume_state
+from hubmap_ml.models.weights import file_digest
 from hubmap_ml.spec import InputError
 
 CONFIG = {"model": {"type": "X", "out_indices": (0, 1), "scales": [8]}}
@@ -96,8 +97,25 @@ def test_a_resume_state_is_data_and_comes_back(tmp_path: Path) -> None:
 
 def test_a_resume_state_with_code_in_it_is_not_loaded(tmp_path: Path) -> None:
     write(tmp_path / "last")
-    torch.save({"epochs": Path("x")}, tmp_path / "last" / "resume.pt")
+    path = tmp_path / "last" / "resume.pt"
+    torch.save({"epochs": Path("x")}, path)
+    (tmp_path / "last" / "resume.json").write_text(json.dumps({"digest": file_digest(path)}))
     with pytest.raises(InputError, match="not a readable training state"):
+        read_resume_state(read_checkpoint(tmp_path / "last"))
+
+
+def test_a_resume_state_that_was_changed_on_the_disk_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "last", resume_state={"iterations": 7, "epochs": 3})
+    assert json.loads((tmp_path / "last" / "resume.json").read_text())["iterations"] == 7
+    path = tmp_path / "last" / "resume.pt"
+    whole = path.read_bytes()
+    for number in range(0, len(whole), 97):
+        path.write_bytes(whole[:number] + bytes([whole[number] ^ 1]) + whole[number + 1 :])
+        with pytest.raises(InputError, match=r"resume\.pt: not the training state"):
+            read_resume_state(read_checkpoint(tmp_path / "last"))
+    path.write_bytes(whole)
+    (tmp_path / "last" / "resume.json").unlink()
+    with pytest.raises(InputError, match=r"resume\.json beside it is damaged or missing"):
         read_resume_state(read_checkpoint(tmp_path / "last"))
 
 

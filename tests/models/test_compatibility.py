@@ -28,3 +28,16 @@ def test_importing_mmcv_neither_warns_nor_prints_initialisations() -> None:
     assert done.stdout == ""
     assert "MMCV will release" not in done.stderr
     assert "mmcv - INFO" not in done.stderr
+
+
+WARNS = """
+import logging, sys
+logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+import hubmap_ml.training.mmdet.trainer
+logging.getLogger("hubmap_ml.stages").warning("a checkpoint is damaged")
+"""
+
+
+def test_warnings_are_seen_after_mmcv_was_imported() -> None:
+    done = subprocess.run([sys.executable, "-c", WARNS], capture_output=True, text=True, check=True)
+    assert "a checkpoint is damaged" in done.stderr.splitlines()

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -237,3 +238,56 @@ def test_pictures_are_dropped_when_thousands_wait_and_it_is_said_once(
         recorder.image(np.zeros((4, 4, 3), np.uint8), key="overlay", step=step)
     assert len(recorder._spool.items()) == 2
     assert sum("no longer kept" in line for line in caplog.messages) == 1
+
+
+def train(folder: Path, step: int) -> Path:
+    """Checkpoint folders as a training leaves them, replaced as a whole."""
+    for name in ("last", "best", ".last.old"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir(parents=True)
+        (folder / name / "weights.safetensors").write_text(f"{name} {step}")
+    return folder
+
+
+def test_the_two_newest_checkpoints_are_kept_whole_until_the_training_is_finished(
+    recorder: MlflowRecorder, store: MlflowClient
+) -> None:
+    kept = Path(store.get_run(recorder._run_id).info.artifact_uri) / "resume"
+    for step in (10, 20, 30):
+        recorder.metrics({"loss": float(step)}, step=step)
+        recorder.checkpoint(train(recorder.folder / "checkpoints", step), step=step)
+        train(recorder.folder / "checkpoints", step + 1)  # the folder may change at once
+        assert recorder.drain()
+    assert sorted(path.name for path in kept.iterdir()) == ["000000020", "000000030"]
+    for step in (20, 30):
+        folder = kept / f"{step:09d}"
+        lines = (folder / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(10, step + 1, 10))
+        names = {
+            path.name: (path / "weights.safetensors").read_text()
+            for path in (folder / "checkpoints").iterdir()
+        }
+        assert names == {"last": f"last {step}", "best": f"best {step}"}
+    recorder.forget_checkpoints()
+    assert not kept.exists()
+
+
+def test_checkpoints_that_the_store_does_not_take_fill_no_disk(
+    recorder: MlflowRecorder, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder.metrics({"loss": 1.0}, step=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, "log_artifacts", away)
+        patched.setattr(MlflowClient, "log_batch", away)
+        for step in range(1, 6):
+            recorder.checkpoint(train(recorder.folder / "checkpoints", step), step=step)
+        assert len(Spool(recorder.folder).items()) == 2
+    assert recorder.drain()
+    recorder.checkpoint(train(recorder.folder / "checkpoints", 6), step=6)
+    assert recorder.drain()
+    kept = Path(store.get_run(recorder._run_id).info.artifact_uri) / "resume"
+    assert sorted(path.name for path in kept.iterdir()) == ["000000002", "000000006"]
+
+
+def away(*_: object, **__: object) -> None:
+    raise OSError("no route to host")

@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,4 +59,45 @@ def test_a_store_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest
             open_store()
     assert not (tmp_path / "mlflow.db").exists()
     assert open_store().get_experiment("0").name == "Default"
+    assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
+
+
+CREATES = """
+import os, signal, sys
+from mlflow import MlflowClient
+from hubmap_ml.tracking import open_store
+
+search = MlflowClient.search_experiments
+
+def killed(self, *words, **more):
+    search(self, *words, **more)
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("creating", flush=True)
+    sys.stdin.read()
+
+MlflowClient.search_experiments = killed
+open_store()
+"""
+
+
+def test_what_a_killed_process_left_of_a_store_is_swept_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    words = [sys.executable, "-c", CREATES]
+    killed = subprocess.run([*words, "killed"], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    (half,) = tmp_path.glob(".mlflow.db.*")
+    with subprocess.Popen(
+        [*words, "alive"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as alive:
+        assert alive.stdout is not None
+        assert alive.stdout.readline() == "creating\n"
+        assert not half.exists()  # swept by the next to come, which is still at work
+        (working,) = tmp_path.glob(".mlflow.db.*")
+        open_store()
+        assert working.exists()
+        alive.kill()
+    open_store()
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]

@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import torch
 from safetensors.torch import load_file
 
 from hubmap_ml.instances import Annotations
-from hubmap_ml.spec import Interrupted, NullRecorder
-from hubmap_ml.training import FitData, FitInputs, FitResult, open_trainer
+from hubmap_ml.spec import InputError, Interrupted, NullRecorder
+from hubmap_ml.training import FitData, FitInputs, FitResult, check_resumable, open_trainer
 from tests.detectors import VESSEL, mask_rcnn, vessels
 
 fit = open_trainer("mmdet")
@@ -168,7 +168,7 @@ def test_asked_to_stop_while_it_scores_it_scores_again_later(
 
 
 KILLED_WHILE_WRITING = """
-import os, pickle, signal, sys
+import os, pickle, shutil, signal, sys
 from pathlib import Path
 import tests.training.test_resume as case
 from hubmap_ml.models import checkpoints
@@ -184,13 +184,14 @@ def in_the_file(model, path):
         os.kill(os.getpid(), signal.SIGKILL)
     return save(model, path)
 
-def between_renames(partial, folder):
+def between_renames(partial, folder, **options):
     global calls
     calls += 1
     if calls == 3:
+        shutil.rmtree(checkpoints._beside(folder, "old"))
         os.replace(folder, checkpoints._beside(folder, "old"))
         os.kill(os.getpid(), signal.SIGKILL)
-    put(partial, folder)
+    put(partial, folder, **options)
 
 if where == "in the file":
     checkpoints.save_weights = in_the_file
@@ -243,3 +244,79 @@ def test_a_crash_between_the_last_and_its_copy_loses_no_best(
     result = fit(INPUTS, data(tiles), again, resume_from=tmp_path / "first" / "checkpoints" / "last")
     assert same(result.best, whole[0].best)
     shutil.rmtree(tmp_path / "first")
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+@pytest.mark.parametrize("name", ["weights.safetensors", "resume.pt"])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_leads_to_the_same_weights(
+    tiles: tuple[Path, Annotations],
+    whole: tuple[FitResult, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    damage: Callable[[Path], None],
+) -> None:
+    from hubmap_ml.training.mmdet.runner import EpochRunner
+
+    step = EpochRunner._step
+
+    def dying(self: EpochRunner, batch: Any) -> None:
+        if self.iter == 6:
+            raise Killed
+        step(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EpochRunner, "_step", dying)
+        with pytest.raises(Killed):
+            fit(INPUTS, data(tiles), NullRecorder(tmp_path / "first"))
+    last = tmp_path / "first" / "checkpoints" / "last"
+    check_resumable("mmdet", last, INPUTS)
+    damage(last / name)
+    with pytest.raises(InputError, match=name):
+        check_resumable("mmdet", last, INPUTS)
+    with pytest.raises(InputError, match=name):
+        fit(INPUTS, data(tiles), NullRecorder(tmp_path / "refused"), last)
+    assert not (tmp_path / "refused" / "metrics.jsonl").exists()
+    before = last.with_name(".last.old")
+    check_resumable("mmdet", before, INPUTS)
+    result = fit(INPUTS, data(tiles), NullRecorder(tmp_path / "second"), before)
+    assert same(result.last, whole[0].last)
+    assert metrics(tmp_path / "second") == metrics(whole[1])
+
+
+def test_the_checkpoint_before_finds_the_best_of_its_time(tmp_path: Path) -> None:
+    from hubmap_ml.training.mmdet.progress import Inside, Progress, resume
+
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    progress = Progress(tmp_path / "first" / "checkpoints")
+    inside = Inside(1, 3, [], {}, [])
+    bests = []
+
+    def save(**words: Any) -> None:
+        progress.save(model, optimizer, INPUTS, loss_scaler=None, recorded=0, **words)
+
+    for headline in (0.1, 0.2):
+        torch.nn.init.normal_(model.weight)
+        save(is_best=False, inside=inside)
+        save(is_best=progress.add_epoch({}, headline, iterations=4))
+        bests.append(load_file(str(progress.best / "weights.safetensors"))["weight"])
+    last = progress.last
+    for number, (checkpoint, best) in enumerate([(last, bests[1]), (last.with_name(".last.old"), bests[0])]):
+        found, _, _ = resume(NullRecorder(tmp_path / str(number)), checkpoint, INPUTS)
+        assert torch.equal(load_file(str(found.best / "weights.safetensors"))["weight"], best)
+    for name in ("best", ".best.old"):
+        flip(progress.folder / name / "weights.safetensors")
+    check_resumable("mmdet", last, INPUTS)  # it closed the best epoch itself
+    with pytest.raises(InputError, match="best"):
+        check_resumable("mmdet", last.with_name(".last.old"), INPUTS)

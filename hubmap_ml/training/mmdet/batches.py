@@ -25,14 +25,19 @@ class EpochOrder(Sampler):
         wide: bool (n,), whether each sample is wider than high.
         batch: samples a batch.
         seed: of the training.
+        rank, world: this process's number among those that share each batch, and how many they are; each takes
+            its part of the batch, in order.
     """
 
-    def __init__(self, wide: NDArray[np.bool_], *, batch: int, seed: int) -> None:
+    def __init__(
+        self, wide: NDArray[np.bool_], *, batch: int, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
         self._groups = [np.flatnonzero(wide == kind) for kind in (False, True)]
         self._batch = batch
         self._seed = seed
         self.epoch = 0
         self.skip = 0  # batches that an interrupted training has seen already
+        self._part = slice(rank * batch // world, (rank + 1) * batch // world)
 
     def __len__(self) -> int:
         return sum(-(-len(group) // self._batch) for group in self._groups)
@@ -47,7 +52,7 @@ class EpochOrder(Sampler):
                 order = np.concatenate([order, draws.choice(group, missing)])
                 batches += np.split(order, len(order) // self._batch)
         for number in draws.permutation(len(batches))[self.skip :]:
-            yield [(self.epoch, int(sample)) for sample in batches[number]]
+            yield [(self.epoch, int(sample)) for sample in batches[number][self._part]]
 
 
 def open_loader(samples: TrainingSamples, order: EpochOrder, *, workers: int) -> DataLoader:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 # Separates the draws of samples, of the order and of the training step, which share seed and epoch.
-SAMPLE, ORDER, STEP, INITIAL = range(4)
+SAMPLE, ORDER, STEP, INITIAL, RANK_STEP = range(5)
 
 
 def derived_seed(*key: int) -> int:

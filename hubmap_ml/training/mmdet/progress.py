@@ -1,7 +1,7 @@
 """Where a training stands: its epochs so far, which was best, and the checkpoints that say so on disk."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from hubmap_ml.models.checkpoints import (
+    RESUME,
     Checkpoint,
+    before,
     copy_checkpoint,
     read_checkpoint,
     read_resume_state,
@@ -29,14 +31,14 @@ class Inside:
     Attributes:
         done: iterations of this epoch.
         iterations: of the whole training.
-        generators: states of the random generators.
+        generators: states of the random generators, one item for each process that trains.
         log: the iteration log's state.
         non_finite: iterations just before whose loss was not finite.
     """
 
     done: int
     iterations: int
-    generators: Mapping[str, Any]
+    generators: Sequence[Mapping[str, Any]]
     log: Mapping[str, Mapping[str, list[float]]]
     non_finite: list[int]
 
@@ -55,6 +57,7 @@ class Progress:
         iterations: done so far.
         best_epoch: counted from 1; 0 before anything was scored.
         best_headline: its score; NaN before.
+        best_digest: of its weights file; empty before.
         history: one mapping an epoch.
         headline: the headline of each epoch, NaN where there was none.
     """
@@ -64,6 +67,7 @@ class Progress:
     iterations: int = 0
     best_epoch: int = 0
     best_headline: float = math.nan
+    best_digest: str = ""
     history: list[dict[str, float]] = field(default_factory=list)
     headline: list[float] = field(default_factory=list)
 
@@ -115,6 +119,7 @@ class Progress:
             "recorded": recorded,
             "best_epoch": self.best_epoch,
             "best_headline": self.best_headline,
+            "best_digest": self.best_digest,
             "history": self.history,
             "headline": self.headline,
             "seed": inputs.seed,
@@ -122,17 +127,37 @@ class Progress:
             "loss_scaler": loss_scaler,
         }
         categories = [(category.id, category.name) for category in inputs.categories]
-        write_checkpoint(
+        written = write_checkpoint(
             self.last, model, family=FAMILY, config=inputs.config, categories=categories, resume_state=state
         )
         if is_best:
-            copy_checkpoint(self.last, self.best, with_resume_state=False)
+            # The checkpoint before the last may need the best before this one.
+            copy_checkpoint(self.last, self.best, with_resume_state=False, keep_old=True)
+            self.best_digest = written.digest
 
     def close(self) -> None:
         """Where nothing was ever scored, the last checkpoint is the best."""
         if self.best_epoch == 0:
             self.best_epoch = self.epochs
             copy_checkpoint(self.last, self.best, with_resume_state=False)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A checkpoint to go on from, whole: the folder of the best epoch too (None before anything was scored)."""
+
+    checkpoint: Checkpoint
+    state: dict[str, Any]
+    best: Checkpoint | None
+
+
+def check_resumable(resume_from: Path, inputs: FitInputs) -> None:
+    """Read all of a checkpoint that a training is to go on from.
+
+    Raises:
+        InputError: it is missing, damaged, or of a training with other inputs.
+    """
+    _read(resume_from, inputs)
 
 
 def resume(
@@ -145,22 +170,17 @@ def resume(
         Its progress, its last checkpoint and the state to continue from.
 
     Raises:
-        InputError: no such checkpoint, or one of a training with other inputs.
+        InputError: as by `check_resumable`; nothing was copied then.
     """
-    checkpoint = read_checkpoint(resume_from)
-    state = read_resume_state(checkpoint)
-    names = tuple((category.id, category.name) for category in inputs.categories)
-    same = encode_config(checkpoint.config) == encode_config(dict(inputs.config))
-    if not same or checkpoint.categories != names or state["seed"] != inputs.seed:
-        raise InputError(
-            f"{resume_from}: the checkpoint of a training with another configuration, classes or seed"
-        )
+    found = _read(resume_from, inputs)
+    checkpoint, state = found.checkpoint, found.state
     progress = Progress(
         folder=recorder.folder / "checkpoints",
         epochs=int(state["epochs"]),
         iterations=int(state["iterations"]),
         best_epoch=int(state["best_epoch"]),
         best_headline=float(state["best_headline"]),
+        best_digest="" if found.best is None else found.best.digest,
         history=list(state["history"]),
         headline=list(state["headline"]),
     )
@@ -168,18 +188,45 @@ def resume(
         metrics = resume_from.parent.with_name("metrics.jsonl")
         if metrics.exists():
             recorder.continue_from(metrics, int(state["recorded"]))
-        _copy_best(checkpoint, state, progress)
+        if found.best is not None:
+            copy_checkpoint(found.best.folder, progress.best, with_resume_state=False)
         # Last: a folder with this checkpoint has all that came before it.
         copy_checkpoint(checkpoint.folder, progress.last, with_resume_state=True)
     return progress, checkpoint, state
 
 
-def _copy_best(checkpoint: Checkpoint, state: Mapping[str, Any], progress: Progress) -> None:
-    """The best so far: the last itself if it closed the best epoch, for a crash may have come before its copy."""
-    if progress.best_epoch == 0:
-        return
-    closed_best = state["inside"] is None and progress.best_epoch == progress.epochs
-    source = checkpoint.folder if closed_best else checkpoint.folder.with_name("best")
-    if not closed_best:
-        source = read_checkpoint(source, verify=False).folder
-    copy_checkpoint(source, progress.best, with_resume_state=False)
+def _read(resume_from: Path, inputs: FitInputs) -> _Found:
+    checkpoint = read_checkpoint(resume_from)
+    state = read_resume_state(checkpoint)
+    names = tuple((category.id, category.name) for category in inputs.categories)
+    same = encode_config(checkpoint.config) == encode_config(dict(inputs.config))
+    try:
+        if not same or checkpoint.categories != names or state["seed"] != inputs.seed:
+            raise InputError(
+                f"{resume_from}: the checkpoint of a training with another configuration, classes or seed"
+            )
+        return _Found(checkpoint, state, _best_of(checkpoint, state))
+    except KeyError as error:
+        raise InputError(f"{checkpoint.folder / RESUME}: the training state lacks {error}") from error
+
+
+def _best_of(checkpoint: Checkpoint, state: Mapping[str, Any]) -> Checkpoint | None:
+    """The best so far: the last itself if it closed the best epoch, for a crash may have come before its copy.
+
+    Else the folder beside it with the weights that the state names: the best, or the one that it replaced.
+    """
+    if state["best_epoch"] == 0:
+        return None
+    if state["inside"] is None and state["best_epoch"] == state["epochs"]:
+        return checkpoint
+    best = checkpoint.folder.with_name("best")
+    problem = f"{best}: not the best checkpoint that the last one was written with"
+    for folder in (best, before(best)):
+        try:
+            found = read_checkpoint(folder)
+        except InputError as error:
+            problem = str(error)
+            continue
+        if found.digest == state["best_digest"]:
+            return found
+    raise InputError(problem)

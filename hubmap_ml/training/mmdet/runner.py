@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from hubmap_ml.spec import InputError
 from hubmap_ml.training.mmdet.batches import to_device
-from hubmap_ml.training.mmdet.draws import STEP, restore_generators, seed_everything
+from hubmap_ml.training.mmdet.draws import RANK_STEP, STEP, restore_generators, seed_everything
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,7 @@ class EpochRunner(EpochBasedRunner):
         on_iteration: hears after each iteration the loss parts and learning rate, the number of iterations
             done, and the seconds of the iteration and of those the wait for its batch.
         on_end: called after it with the iterations done of this epoch; a place to write a checkpoint, or to leave.
+        rank: this process's number among those that train together.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class EpochRunner(EpochBasedRunner):
         seed: int,
         on_iteration: IterationListener,
         on_end: EndListener | None = None,
+        rank: int = 0,
     ) -> None:
         super().__init__(model, optimizer=optimizer, logger=log, max_epochs=max_epochs)
         self._device = device
-        self._seed = seed
+        # Rank 0 of several draws what a training of its own draws.
+        self._draws = (seed, STEP) if rank == 0 else (seed, RANK_STEP, rank)
         self._on_iteration = on_iteration
         self._on_end = on_end
         self.non_finite: list[int] = []
@@ -96,7 +99,7 @@ class EpochRunner(EpochBasedRunner):
         loader.batch_sampler.epoch = self.epoch
         loader.batch_sampler.skip = skip
         # mmdet's samplers of regions, dropout and the like draw from the global states.
-        seed_everything(self._seed, STEP, self.epoch)
+        seed_everything(*self._draws, self.epoch)
         self.model.train()
         self.mode = "train"
         self.call_hook("before_train_epoch")
@@ -126,7 +129,7 @@ class EpochRunner(EpochBasedRunner):
 
     def _step(self, batch: dict[str, Any]) -> None:
         self.outputs = self.model.train_step(batch, self.optimizer)
-        if math.isfinite(float(self.outputs["loss"].detach())):
+        if math.isfinite(float(self.outputs["log_vars"]["loss"])):  # the mean of all ranks' losses
             self.non_finite.clear()
             self.call_hook("after_train_iter")  # the optimiser's step is a hook
             return

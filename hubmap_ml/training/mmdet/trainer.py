@@ -33,8 +33,10 @@ from hubmap_ml.training.mmdet.dataset import TrainingSamples, filter_images
 from hubmap_ml.training.mmdet.draws import INITIAL, generator_states, seed_everything
 from hubmap_ml.training.mmdet.iteration_log import IterationLog
 from hubmap_ml.training.mmdet.progress import Inside, Progress, resume
+from hubmap_ml.training.mmdet.ranks import Ranks, current
 from hubmap_ml.training.mmdet.runner import EpochRunner
 from hubmap_ml.training.mmdet.validation import Validation
+from hubmap_ml.training.rank_job import stop_file
 from hubmap_ml.training.stopping import StopAskedError, StopRequest
 
 log = logging.getLogger(__name__)
@@ -45,10 +47,12 @@ FP16_DROPPED = "fp16 was dropped: half precision needs a GPU, this training ran 
 def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path | None = None) -> FitResult:
     """Train a detector, scoring it after each epoch; see `hubmap_ml.training.Trainer`.
 
-    Checkpoints lie in the recorder's folder, ``checkpoints/best`` and ``checkpoints/last``.
+    Checkpoints lie in the recorder's folder, ``checkpoints/best`` and ``checkpoints/last``. As one of several ranks it
+    does its share: all have the same weights at any time, the first records and saves.
     """
     check_member_config(inputs.config, "member configuration")
     _check_categories(inputs, data)
+    ranks = current()
     device = open_device(data.device)
     if device.type == "cpu":
         use_one_thread()
@@ -67,9 +71,19 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     repeat = int(batch.get("repeat", 1))
     samples = TrainingSamples(data.train, images.rows, data.image_root, steps, inputs.seed, repeat)
     wide = data.train.images.widths[images.rows] > data.train.images.heights[images.rows]
-    order = EpochOrder(np.tile(wide, repeat), batch=int(batch["global"]), seed=inputs.seed)
-    stop = StopRequest()
-    validation = None if data.valid is None else Validation(inputs, data, stop.give_up)
+    order = EpochOrder(
+        np.tile(wide, repeat),
+        batch=int(batch["global"]),
+        seed=inputs.seed,
+        rank=ranks.rank,
+        world=ranks.world,
+    )
+    # Ranks leave together or not at all: none of them gives up its share of the validation.
+    alone = ranks.world == 1
+    stop = StopRequest() if alone else StopRequest(stop_file(recorder.folder))
+    validation = None
+    if data.valid is not None:
+        validation = Validation(inputs, data, stop.give_up if alone else lambda: None, ranks)
 
     model, report = _initial_model(inputs)
     check_supported(model)
@@ -83,7 +97,9 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     listener = IterationLog(recorder, max_epochs=max_epochs, epoch_length=len(order))
     scaler_state, inside, non_finite = None, None, []
     if resume_from is not None:
-        progress, checkpoint, state = resume(recorder, resume_from, inputs)
+        progress, checkpoint, state = ranks.first_alone(
+            lambda: resume(recorder, resume_from if ranks.first else progress.last, inputs)
+        )
         load_weights(model, checkpoint.weights)
         optimizer.load_state_dict(state["optimizer"])
         scaler_state, inside = state["loss_scaler"], state["inside"]
@@ -97,35 +113,41 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         said = said or _Said(listener.state(), recorder.position)
         place = None
         if done is not None:
-            place = Inside(done, runner.iter, generator_states(), said.log, list(runner.non_finite))
+            states = ranks.from_all(generator_states())
+            place = Inside(done, runner.iter, states, said.log, list(runner.non_finite))
         scaler = None if scaler_hook is None else scaler_hook.loss_scaler.state_dict()
-        progress.save(
-            model,
-            optimizer,
-            inputs,
-            is_best=is_best,
-            loss_scaler=scaler,
-            recorded=said.position,
-            inside=place,
-        )
+        if ranks.first:
+            progress.save(
+                model,
+                optimizer,
+                inputs,
+                is_best=is_best,
+                loss_scaler=scaler,
+                recorded=said.position,
+                inside=place,
+            )
+        ranks.wait()
 
     def after_iteration(done: int) -> None:
         if not runner.can_be_saved:
             return
         due = data.save_every > 0 and done % data.save_every == 0 and done < len(order)
-        if due or stop.asked:
+        asked = ranks.any(stop.asked)
+        if due or asked:
             save(done=done)
-        if stop.asked:
+        if asked:
+            recorder.checkpoint(progress.folder, step=runner.iter)
             raise _interrupted(progress.epochs + 1, done)
 
     runner = EpochRunner(
-        model,
+        ranks.wrap(model),
         optimizer=optimizer,
         max_epochs=max_epochs,
         device=device,
         seed=inputs.seed,
         on_iteration=listener,
         on_end=after_iteration,
+        rank=ranks.rank,
     )
     runner.non_finite = list(non_finite)
     scaler_hook = _register_hooks(runner, inputs.config, half)
@@ -137,9 +159,12 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     if scaler_hook is not None and scaler_state is not None:
         scaler_hook.loss_scaler.load_state_dict(scaler_state)
     with stop:
-        _train(runner, device, progress, inside, listener, validation, recorder, save, stop)
+        _train(runner, model, device, progress, inside, listener, validation, recorder, save, stop, ranks)
     runner.finish()
-    progress.close()
+    if ranks.first:
+        progress.close()
+    if ranks.world > 1:
+        recorder.data({"weights": ranks.digests(model)}, "ranks.json")
     return FitResult(
         best=progress.best,
         last=progress.last,
@@ -161,6 +186,7 @@ class _Said:
 
 def _train(
     runner: EpochRunner,
+    model: nn.Module,
     device: torch.device,
     progress: Progress,
     inside: Mapping[str, Any] | None,
@@ -169,6 +195,7 @@ def _train(
     recorder: Recorder,
     save: Callable[..., None],
     stop: StopRequest,
+    ranks: Ranks,
 ) -> None:
     """Train and score the epochs that are left; the first may have begun already (``inside``)."""
     while progress.epochs < runner.max_epochs:
@@ -176,8 +203,11 @@ def _train(
         if inside is None:
             runner.train_epoch()
         else:
-            runner.train_epoch(skip=inside["done"], generators=inside["generators"])
+            states = inside["generators"]
+            mine = states[ranks.rank] if len(states) == ranks.world else None
+            runner.train_epoch(skip=inside["done"], generators=mine)
         inside = None
+        ranks.equalise_buffers(model)
         said = _Said(listener.state(), recorder.position)
         values = listener.end_epoch()
         trained = time.perf_counter()
@@ -186,9 +216,10 @@ def _train(
         if validation is not None:
             recorder.progress(f"epoch {epoch}/{runner.max_epochs}, validation")
             try:
-                scores = validation.run(runner.model, device, recorder, epoch=epoch)
+                scores = validation.run(model, device, recorder, epoch=epoch)
             except StopAskedError:
                 save(done=len(runner.data_loader), said=said)
+                recorder.checkpoint(progress.folder, step=runner.iter)
                 raise _interrupted(epoch, len(runner.data_loader)) from None
             headline = scores.headline
             values |= scores.values
@@ -200,8 +231,10 @@ def _train(
         recorder.metrics(per_epoch, step=epoch)
         is_best = progress.add_epoch(values | per_epoch, headline, iterations=runner.iter)
         save(is_best=is_best)
+        if progress.epochs < runner.max_epochs:
+            recorder.checkpoint(progress.folder, step=runner.iter)
         recorder.flush()
-        if stop.asked and progress.epochs < runner.max_epochs:
+        if ranks.any(stop.asked) and progress.epochs < runner.max_epochs:
             raise _interrupted(progress.epochs + 1, 0)
 
 

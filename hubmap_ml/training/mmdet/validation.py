@@ -16,6 +16,7 @@ from hubmap_ml.metrics import coco_segm, evaluate
 from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError, Recorder
 from hubmap_ml.training.contract import FitData, FitInputs
+from hubmap_ml.training.mmdet.ranks import Ranks
 from hubmap_ml.viz import truth_and_prediction
 
 # Instances under this score are left out of pictures: a hundred of them on every tile hide what the network
@@ -43,9 +44,17 @@ class Validation:
         inputs: metric, configuration and categories.
         data: its `valid` must be there.
         on_image: called before each image; may raise to leave.
+        ranks: the processes that share the images; each has all predictions and scores afterwards.
     """
 
-    def __init__(self, inputs: FitInputs, data: FitData, on_image: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        inputs: FitInputs,
+        data: FitData,
+        on_image: Callable[[], None] = lambda: None,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._ranks = ranks or Ranks()
         assert data.valid is not None
         if len(data.valid.images) == 0:
             raise InputError("the validation set holds no image: check the folds and the pool")
@@ -67,7 +76,7 @@ class Validation:
         """
         predictions = self.predict(model, device)
         scores = self._scores(predictions)
-        for number, row in enumerate(self._tiles):
+        for number, row in enumerate(self._tiles if self._ranks.first else ()):
             recorder.image(self._picture(row, predictions), key=f"val/overlay_{number}", step=epoch)
         return scores
 
@@ -83,12 +92,16 @@ class Validation:
         )
         images = self._truth.images
 
+        mine = range(self._ranks.rank, len(images), self._ranks.world)
+
         def rows() -> Iterator[tuple[Images, FileImage]]:
-            for row in range(len(images)):
+            for row in mine:
                 self._on_image()
                 yield images.take(np.array([row])), FileImage(self._root / images.file_names[row])
 
-        instances = [found for _, found, _ in predict_candidates(network, rows(), views=("none",))]
+        found = (instances for _, instances, _ in predict_candidates(network, rows(), views=("none",)))
+        gathered = self._ranks.gathered(dict(zip(mine, found, strict=True)))
+        instances = [gathered[row] for row in range(len(images))]
         candidates = PredictionSet.from_instances(
             images, self._inputs.categories, instances, sources=("none",)
         )
