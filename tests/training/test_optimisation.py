@@ -15,6 +15,8 @@ from hubmap_ml.training.mmdet.batches import EpochOrder
 from hubmap_ml.training.mmdet.layer_decay import layer_numbers
 from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table, register_hooks
 from hubmap_ml.training.mmdet.runner import EpochRunner
+from hubmap_ml.training.mmdet_log import read_mmdet_log
+from tests.reference_logs import CBNET_STAGE1, R50_STAGE2, needs_logs
 
 MEMBERS = Path(__file__).parents[2] / "experiments" / "hubmap2023" / "members"
 
@@ -66,6 +68,18 @@ def recipe(name: str, **changes: Any) -> dict[str, Any]:
 )
 def test_the_reference_logged_this_rate_at_its_20th_iteration(member: str, rate: float) -> None:
     assert learning_rates(recipe(member), epoch_length=56, epochs=1)[19] == pytest.approx(rate, abs=5e-7)
+
+
+@needs_logs
+@pytest.mark.parametrize(
+    ("member", "path"), [("cbnet_stage1", CBNET_STAGE1), ("detectors_r50_stage2", R50_STAGE2)]
+)
+def test_every_rate_of_a_reference_log_is_ours(member: str, path: Path) -> None:
+    log = read_mmdet_log(path)
+    rates = learning_rates(recipe(member), epoch_length=log.epoch_length)
+    assert len(rates) == log.total_iterations
+    for line in log.iterations:
+        assert f"{rates[log.step(line) - 1]:.3e}" == f"{line.values['lr']:.3e}"
 
 
 @pytest.mark.parametrize(
