@@ -46,17 +46,14 @@ class TrainPipeline:
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Run the steps; None when one of them gives the sample up, or leaves no instance."""
-        described = _described(results)
+        current = _described(results)
         for step in self._compose.transforms:
-            masks = described.get("gt_masks")
-            described = step(described)
-            if described is None:
-                return None
-            if described.get("gt_masks") is not masks:  # a step that moves anything makes new masks
-                fit_boxes(described)
-                if not len(described["gt_bboxes"]):
-                    return None
-        return _described(described)
+            masks = None if current is None else current.get("gt_masks")
+            current = None if current is None else step(current)
+            if current is not None and current.get("gt_masks") is not masks:  # whatever moves makes new masks
+                fit_boxes(current)
+                current = current if len(current["gt_bboxes"]) else None
+        return _described(current)
 
     def reseed(self, seed: int) -> None:
         """Start albumentations' own random states anew: they follow neither numpy's seed nor python's."""

@@ -102,7 +102,7 @@ class MmdetLog:
     def wall_s(self) -> float:
         """Seconds from the first iteration's beginning to the last line, evaluations included."""
         first = self.iterations[0]
-        last = max(line.at for line in (*self.iterations, *self.scores))
+        last = max([line.at for line in self.iterations] + [line.at for line in self.scores])
         before = first.values.get("time", 0.0) * first.iteration
         return (last - first.at).total_seconds() + before
 

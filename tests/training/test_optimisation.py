@@ -119,6 +119,80 @@ def test_rates_by_epoch_linear_and_in_steps(lr_config: dict[str, Any], expected:
     assert learning_rates(config, epoch_length=2) == pytest.approx(expected)
 
 
+class Line(nn.Module):
+    """A line through points; the loss is the mean over the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([0.5, -0.25], dtype=torch.float64))
+
+    def train_step(self, batch: dict[str, Any], _: Any) -> dict[str, Any]:
+        x = batch["x"]
+        loss = ((self.weight[0] * x + self.weight[1] - x.sin()) ** 2).mean()
+        return {"loss": loss, "log_vars": {"loss": float(loss)}, "num_samples": len(x)}
+
+
+class Points(Dataset):
+    def __getitem__(self, key: tuple[int, int]) -> float:
+        return key[1] / 4
+
+
+@pytest.mark.parametrize("clip", [None, {"max_norm": 0.1}])
+def test_gathering_gradients_over_batches_is_one_larger_batch(clip: dict[str, float] | None) -> None:
+    ends = []
+    for batch, gathered in ((4, 1), (2, 2), (1, 4)):
+        model = Line()
+        config = {
+            "optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 0.01},
+            "optimizer_config": {"grad_clip": clip}
+            | (
+                {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": gathered}
+                if gathered > 1
+                else {}
+            ),
+        }
+        runner = EpochRunner(
+            model,
+            optimizer=build_optimizer(model, config),
+            max_epochs=1,
+            device=torch.device("cpu"),
+            seed=0,
+            on_iteration=lambda *_: None,
+        )
+        register_hooks(runner, config)
+        order = [[(0, sample) for sample in range(start, start + batch)] for start in range(0, 16, batch)]
+        sampler = EpochOrder(np.zeros(16, bool), batch=batch, seed=0)
+        sampler.__class__ = type("InOrder", (EpochOrder,), {"__iter__": lambda _, order=order: iter(order)})
+        collated = {"batch_sampler": sampler, "collate_fn": lambda parts: {"x": torch.tensor(parts).double()}}
+        runner.start(DataLoader(Points(), **collated))
+        runner.train_epoch()
+        ends.append(model.weight.detach())
+    assert not torch.equal(ends[0], Line().weight)
+    torch.testing.assert_close(ends[1], ends[0], rtol=1e-12, atol=0)
+    torch.testing.assert_close(ends[2], ends[0], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("gathered", [False, True])
+def test_half_precision_clips_and_gathers_as_the_member_says(gathered: bool) -> None:
+    model = OneWeight()
+    config = recipe("cbnet_stage1") | {"optimizer_config": {"grad_clip": {"max_norm": 35}}}
+    if gathered:
+        config["optimizer_config"] |= {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 3}
+    runner = EpochRunner(
+        model,
+        optimizer=build_optimizer(model, config),
+        max_epochs=1,
+        device=torch.device("cpu"),
+        seed=0,
+        on_iteration=lambda *_: None,
+    )
+    half = load_config_file(MEMBERS / "cbnet_stage1.py")["fp16"]
+    hook = register_hooks(runner, config, half)
+    assert hook is not None
+    assert hook.grad_clip == {"max_norm": 35}
+    assert getattr(hook, "cumulative_iters", 1) == (3 if gathered else 1)
+
+
 def swin(**optimizer: Any) -> tuple[nn.Module, torch.optim.Optimizer]:
     """Two pyramids of Swins with blocks 1, 1, 2, 1, and the optimiser of their layers."""
     model = nn.Module()

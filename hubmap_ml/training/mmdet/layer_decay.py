@@ -6,6 +6,8 @@ As ViT-Adapter trains BEiT (and BEiT itself, appendix of arXiv:2106.08254)::
         type="AdamW", lr=1e-4, weight_decay=0.05,
         constructor="LayerDecayOptimizerConstructor", paramwise_cfg=dict(layer_decay_rate=0.9),
     )
+
+A schedule's floor belongs to it as ``min_lr_ratio``: ``min_lr`` is one rate for all layers, over that of the slowest.
 """
 
 import re

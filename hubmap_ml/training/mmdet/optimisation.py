@@ -6,7 +6,12 @@ from typing import Any
 
 import mmdet.core  # noqa: F401  (registers mmdet's hooks and optimiser constructors)
 import torch
-from mmcv.runner import Fp16OptimizerHook, wrap_fp16_model
+from mmcv.runner import (
+    Fp16OptimizerHook,
+    GradientCumulativeFp16OptimizerHook,
+    GradientCumulativeOptimizerHook,
+    wrap_fp16_model,
+)
 from mmcv.runner import build_optimizer as build_registered
 from torch import nn
 
@@ -81,8 +86,9 @@ def register_hooks(
     try:
         if half is not None:
             wrap_fp16_model(runner.model)
-            optimizer_config.pop("type", None)
-            hook = Fp16OptimizerHook(**optimizer_config, **half, distributed=False)
+            several = optimizer_config.pop("type", None) == GradientCumulativeOptimizerHook.__name__
+            kind = GradientCumulativeFp16OptimizerHook if several else Fp16OptimizerHook
+            hook = kind(**optimizer_config, **half, distributed=False)
         runner.register_training_hooks(
             lr_config=copy.deepcopy(config.get("lr_config")) or {"policy": "fixed"},
             optimizer_config=optimizer_config if hook is None else hook,
