@@ -95,6 +95,13 @@ def test_losses_go_by_iteration_and_scores_by_epoch(two_epochs: tuple[FitResult,
     assert values[("train/lr", 6)] == pytest.approx(1e-4)
 
 
+def test_a_training_shows_what_it_learns_from_and_how_fast(two_epochs: tuple[FitResult, Path]) -> None:
+    folder = two_epochs[1]
+    assert [path.name for path in (folder / "images" / "train").iterdir()] == ["gallery_0.png"]
+    groups = json.loads((folder / "artifacts" / "optimizer_groups.json").read_text())
+    assert sum(row["values"] for row in groups) > 0
+
+
 def test_the_same_tiles_are_drawn_after_each_epoch(two_epochs: tuple[FitResult, Path]) -> None:
     names = sorted(path.name for path in (two_epochs[1] / "images" / "val").iterdir())
     assert names == ["overlay_0_1.png", "overlay_0_2.png"]  # the tile without a truth is left out

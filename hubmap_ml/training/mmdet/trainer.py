@@ -29,6 +29,7 @@ from hubmap_ml.training.contract import FitData, FitInputs, FitResult
 from hubmap_ml.training.mmdet.batches import EpochOrder, open_loader
 from hubmap_ml.training.mmdet.dataset import TrainingSamples, filter_images
 from hubmap_ml.training.mmdet.draws import INITIAL, generator_states, seed_everything
+from hubmap_ml.training.mmdet.gallery import gallery
 from hubmap_ml.training.mmdet.iteration_log import IterationLog
 from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table, register_hooks
 from hubmap_ml.training.mmdet.progress import Inside, Progress, resume
@@ -82,7 +83,9 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     progress = Progress(recorder.folder / "checkpoints")
     listener = IterationLog(recorder, max_epochs=max_epochs, epoch_length=len(order))
     scaler_state, inside, non_finite = None, None, []
-    if resume_from is not None:
+    if resume_from is None:
+        recorder.image(gallery(samples), key="train/gallery", step=0)
+    else:
         progress, checkpoint, state = resume(recorder, resume_from, inputs)
         load_weights(model, checkpoint.weights)
         optimizer.load_state_dict(state["optimizer"])
