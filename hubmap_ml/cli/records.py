@@ -1,4 +1,4 @@
-"""Commands that look at what runs left behind: lineage, diff, reproduce, gc."""
+"""Commands that look at what runs left behind, here or elsewhere: lineage, diff, reproduce, import-log, gc."""
 
 import json
 from typing import Annotated
@@ -10,7 +10,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (lineage, diff, reproduce, gc):
+    for command in (lineage, diff, reproduce, import_log, gc):
         app.command()(command)
 
 
@@ -84,6 +84,26 @@ def reproduce(
         )
     if not result.identical:
         raise typer.Exit(1)
+
+
+def import_log(
+    file: Annotated[str, typer.Argument(help="Text log of an mmdet 2 training (.log).")],
+    experiment: Annotated[str, typer.Option("--experiment", help="In whose runs it belongs.")] = "reference",
+    name: Annotated[
+        str, typer.Option("--name", help="Name of the run; the file's where none is given.")
+    ] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make a run of a training elsewhere, to plot ours over it. Example: hubmap-ml import-log 20230708.log"""
+    from dataclasses import asdict
+
+    from hubmap_ml.stages import import_log as command
+
+    found = command.run(file, experiment=experiment, name=name)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        typer.echo(f"{found.verdict}\nrun {found.run_id}{'' if found.new else ', imported before'}")
 
 
 def gc(

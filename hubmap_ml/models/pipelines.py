@@ -10,6 +10,7 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from mmdet.datasets.pipelines import Compose
 from numpy.typing import NDArray
@@ -31,7 +32,11 @@ META_KEYS = ("ori_shape", "img_shape", "pad_shape", "scale_factor", "flip", "fli
 
 
 class TrainPipeline:
-    """A member's train_pipeline: results with image, boxes, labels and masks in, the same changed out."""
+    """A member's train_pipeline: results with image, boxes, labels and masks in, the same changed out.
+
+    After each step a box is the bound of its mask (half-open, pixels), and an instance whose mask is empty is gone:
+    mmdet turns and cuts boxes by themselves, so that they come to lie about what they hold.
+    """
 
     def __init__(self, steps: Sequence[dict[str, Any]]) -> None:
         self._compose = _build(
@@ -40,8 +45,15 @@ class TrainPipeline:
         self._albumentations = list(_albumentations(self._compose))
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Run the steps; None when one of them gives the sample up (nothing left in a crop)."""
-        return _described(self._compose(_described(results)))
+        """Run the steps; None when one of them gives the sample up, or leaves no instance."""
+        current = _described(results)
+        for step in self._compose.transforms:
+            masks = None if current is None else current.get("gt_masks")
+            current = None if current is None else step(current)
+            if current is not None and current.get("gt_masks") is not masks:  # whatever moves makes new masks
+                fit_boxes(current)
+                current = current if len(current["gt_bboxes"]) else None
+        return _described(current)
 
     def reseed(self, seed: int) -> None:
         """Start albumentations' own random states anew: they follow neither numpy's seed nor python's."""
@@ -93,6 +105,19 @@ class TestPipeline:
         if described is None:
             raise InputError("test_pipeline gave an image up: it may only resize, normalise and pad")
         return to_channels_first(described["img"]), meta_of(described)
+
+
+def fit_boxes(results: dict[str, Any]) -> None:
+    """Set ``gt_bboxes`` to the bounds of ``gt_masks`` (in place), without the instances whose mask is empty."""
+    bounds = np.array([cv2.boundingRect(mask) for mask in results["gt_masks"].masks], np.float32).reshape(
+        -1, 4
+    )
+    left = np.flatnonzero(bounds[:, 2] > 0)
+    bounds[:, 2:] += bounds[:, :2]
+    results["gt_bboxes"] = bounds[left]
+    if len(left) < len(bounds):
+        results["gt_masks"] = results["gt_masks"][left]
+        results["gt_labels"] = np.asarray(results["gt_labels"])[left]
 
 
 def to_channels_first(image: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,7 +1,8 @@
 """mmdet configuration files of members: read as data, with inheritance, without mmcv.
 
 Follows ``mmcv.Config.fromfile`` (1.7) for Python files: ``_base_`` names one or several files relative to the one that
-says it; dictionaries are merged key by key, ``_delete_=True`` replaces instead; lists and everything else replace. Not
+says it; dictionaries are merged key by key, ``_delete_=True`` replaces instead; lists and everything else replace.
+Beyond it, a dictionary of item numbers changes those items of the base's list: ``neck={0: dict(drop_path=0.3)}``. Not
 supported, and refused: ``{{ ... }}`` references and yaml or json bases. A configuration file is code of the user's own
 experiment folder; nothing is ever executed from an artifact.
 """
@@ -40,6 +41,8 @@ def merge_configs(child: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]
         replaces = isinstance(value, dict) and bool(value.get(DELETE, False))
         if isinstance(value, dict) and not replaces and isinstance(merged.get(key), dict):
             merged[key] = merge_configs(value, merged[key])
+        elif isinstance(merged.get(key), list) and _numbers_items(value):
+            merged[key] = _merge_items(key, value, merged[key])
         elif isinstance(value, dict) and not replaces and key in merged:
             raise InputError(
                 f"configuration key {key!r} is a dict here and a {type(merged[key]).__name__} in the "
@@ -48,6 +51,21 @@ def merge_configs(child: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]
         else:
             merged[key] = value
     return merged
+
+
+def _numbers_items(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and all(type(number) is int for number in value)
+
+
+def _merge_items(key: str, changes: dict[int, Any], base: list[Any]) -> list[Any]:
+    for number in changes:
+        if not 0 <= number < len(base):
+            raise InputError(f"configuration key {key!r} has the items 0 to {len(base) - 1}, not {number}")
+    items = merge_configs(
+        {str(number): value for number, value in changes.items()},
+        {str(number): value for number, value in enumerate(base)},
+    )
+    return list(items.values())
 
 
 def _load(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from hubmap_ml.spec.config_data import decode_config, encode_config
 
 STAGE_VERSION: Mapping[str, int] = {
     "prepare": 2,
-    "pretrain": 2,
-    "finetune": 2,
+    "pretrain": 3,
+    "finetune": 3,
     "predict": 1,
     "tune": 2,
     "promote": 2,

@@ -59,3 +59,20 @@ def test_a_bad_file_is_one_clear_line(files: Path, text: str, said: str) -> None
         load_config_file(files / "child.py")
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_items_of_a_list_are_changed_by_their_number(files: Path) -> None:
+    (files / "base.py").write_text("necks = [dict(type='A', size=(1, 2)), dict(type='B')]; plain = [1, 2]")
+    (files / "child.py").write_text(
+        "_base_ = 'base.py'; necks = {0: dict(rate=.3), 1: dict(_delete_=True, type='C')}; plain = {1: 5}"
+    )
+    assert load_config_file(files / "child.py") == {
+        "necks": [{"type": "A", "size": (1, 2), "rate": 0.3}, {"type": "C"}],
+        "plain": [1, 5],
+    }
+
+
+def test_an_item_that_is_not_there_is_named(files: Path) -> None:
+    (files / "child.py").write_text("_base_ = 'base.py'; model = dict(neck={2: 1})")
+    with pytest.raises(InputError, match="'neck' has the items 0 to 1, not 2"):
+        load_config_file(files / "child.py")

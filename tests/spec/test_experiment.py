@@ -129,10 +129,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load_experiment(tmp_path / "nothing.yaml")
 
 
-@pytest.mark.parametrize("name", ["demo", "tiny", "nuclei"])
+@pytest.mark.parametrize("name", ["demo", "tiny", "nuclei", "hubmap2023"])
 def test_the_experiments_of_the_project_are_valid(name: str) -> None:
     path = Path(__file__).parents[2] / "experiments" / name / "experiment.yaml"
-    experiment = load_experiment(path, environment={"HUBMAP_NUCLEI_RAW": "/data"})
+    folders = dict.fromkeys(("HUBMAP_NUCLEI_RAW", "HUBMAP_RAW", "HUBMAP_WEIGHTS"), "/data")
+    experiment = load_experiment(path, environment=folders)
     assert experiment.name == name
     for member in experiment.members.values():
         for stage in (member.pretrain, member.finetune):

@@ -72,6 +72,7 @@ def test_a_training_leaves_what_the_contract_says(two_epochs: tuple[FitResult, P
     assert result.last == folder / "checkpoints" / "last"
     assert sorted(path.name for path in result.last.iterdir()) == [
         "config.json",
+        "resume.json",
         "resume.pt",
         "weights.safetensors",
     ]
@@ -93,6 +94,13 @@ def test_losses_go_by_iteration_and_scores_by_epoch(two_epochs: tuple[FitResult,
     # Linear warm-up over two iterations, then a step down after the first epoch: mmcv's hooks are at work.
     assert values[("train/lr", 3)] == pytest.approx(1e-3)
     assert values[("train/lr", 6)] == pytest.approx(1e-4)
+
+
+def test_a_training_shows_what_it_learns_from_and_how_fast(two_epochs: tuple[FitResult, Path]) -> None:
+    folder = two_epochs[1]
+    assert [path.name for path in (folder / "images" / "train").iterdir()] == ["gallery_0.png"]
+    groups = json.loads((folder / "artifacts" / "optimizer_groups.json").read_text())
+    assert sum(row["values"] for row in groups) > 0
 
 
 def test_the_same_tiles_are_drawn_after_each_epoch(two_epochs: tuple[FitResult, Path]) -> None:

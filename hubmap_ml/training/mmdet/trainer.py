@@ -1,6 +1,5 @@
 """Fit an mmdet detector: the member's recipe on the platform's data."""
 
-import copy
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmcv.runner import Fp16OptimizerHook, build_optimizer, wrap_fp16_model
 from torch import nn
 
 from hubmap_ml.inference.two_stage import check_supported
@@ -31,7 +29,9 @@ from hubmap_ml.training.contract import FitData, FitInputs, FitResult
 from hubmap_ml.training.mmdet.batches import EpochOrder, open_loader
 from hubmap_ml.training.mmdet.dataset import TrainingSamples, filter_images
 from hubmap_ml.training.mmdet.draws import INITIAL, generator_states, seed_everything
+from hubmap_ml.training.mmdet.gallery import gallery
 from hubmap_ml.training.mmdet.iteration_log import IterationLog
+from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table, register_hooks
 from hubmap_ml.training.mmdet.progress import Inside, Progress, resume
 from hubmap_ml.training.mmdet.ranks import Ranks, current
 from hubmap_ml.training.mmdet.runner import EpochRunner
@@ -91,12 +91,15 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         recorder.data(report.to_data(), "load_report.json")
         log.info("%s: %s", inputs.init_weights, report)
     model.to(device)
-    optimizer = _build_optimizer(model, inputs.config)
+    optimizer = build_optimizer(model, inputs.config)
+    recorder.data(group_table(model, optimizer), "optimizer_groups.json")
     max_epochs = int(inputs.config["runner"]["max_epochs"])
     progress = Progress(recorder.folder / "checkpoints")
     listener = IterationLog(recorder, max_epochs=max_epochs, epoch_length=len(order))
     scaler_state, inside, non_finite = None, None, []
-    if resume_from is not None:
+    if resume_from is None:
+        recorder.image(gallery(samples), key="train/gallery", step=0)
+    else:
         progress, checkpoint, state = ranks.first_alone(
             lambda: resume(recorder, resume_from if ranks.first else progress.last, inputs)
         )
@@ -150,7 +153,7 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         rank=ranks.rank,
     )
     runner.non_finite = list(non_finite)
-    scaler_hook = _register_hooks(runner, inputs.config, half)
+    scaler_hook = register_hooks(runner, inputs.config, half)
     runner.start(
         open_loader(samples, order, workers=data.workers),
         epochs_done=progress.epochs,
@@ -271,39 +274,3 @@ def _initial_model(inputs: FitInputs) -> tuple[nn.Module, LoadReport | None]:
     model.init_weights()
     path = Path(inputs.init_weights)
     return model, load_weights(model, path / WEIGHTS) if path.is_dir() else import_weights(model, path)
-
-
-def _build_optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    try:
-        return build_optimizer(model, copy.deepcopy(dict(config["optimizer"])))
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise InputError(
-            f"the member's optimizer cannot be built: {type(error).__name__}: {error}"
-        ) from error
-
-
-def _register_hooks(
-    runner: EpochRunner, config: Mapping[str, Any], half: Mapping[str, Any] | None
-) -> Fp16OptimizerHook | None:
-    """Register mmcv's hooks for the schedule, the optimiser's step and what the member asks for beside them.
-
-    Returns:
-        The half-precision hook, whose loss scale is part of the training's state; None in single precision.
-    """
-    optimizer_config = dict(copy.deepcopy(config.get("optimizer_config") or {}))
-    hook = None
-    try:
-        if half is not None:
-            wrap_fp16_model(runner.model)
-            optimizer_config.pop("type", None)
-            hook = Fp16OptimizerHook(**optimizer_config, **half, distributed=False)
-        runner.register_training_hooks(
-            lr_config=copy.deepcopy(config.get("lr_config")) or {"policy": "fixed"},
-            optimizer_config=optimizer_config if hook is None else hook,
-            momentum_config=copy.deepcopy(config.get("momentum_config")),
-            timer_config=None,
-            custom_hooks_config=copy.deepcopy(list(config.get("custom_hooks") or ())) or None,
-        )
-    except (KeyError, TypeError, ValueError, AssertionError) as error:
-        raise InputError(f"the member's schedule cannot be built: {type(error).__name__}: {error}") from error
-    return hook
