@@ -9,6 +9,7 @@ Erosion sees nothing either (``border=0``, the default: a mask that is cut off b
 too), or a mask that goes on (``border=1``: what OpenCV does unless told otherwise).
 """
 
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -154,7 +155,7 @@ def _changed(
         per_row(heights, len(bits), np.int64),
         per_row(widths, len(bits), np.int64),
         np.array(steps, np.int64),
-        _column_ranges(structuring_element(kernel, shape)),
+        _column_ranges(kernel if isinstance(kernel, int) else tuple(kernel), shape),
         border == 1,
     )
     if outside >= 0:
@@ -162,14 +163,17 @@ def _changed(
     return BitMasks(words, offsets, windows)
 
 
-def _column_ranges(element: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Rows of an element, column by column: int64 (columns, 3) with dx, lowest and highest dy from the anchor.
+@lru_cache(maxsize=64)
+def _column_ranges(kernel: KernelSize, shape: Shape) -> NDArray[np.int64]:
+    """Rows of a kernel, column by column: int64 (columns, 3) with dx, lowest and highest dy from the anchor.
 
-    Columns with the same rows stand together.
+    Columns with the same rows stand together, those with fewer rows first.
     """
+    element = structuring_element(kernel, shape)
     height, width = element.shape
     ranges = []
     for x in np.flatnonzero(element.any(axis=0)).tolist():
         rows = np.flatnonzero(element[:, x])
         ranges.append((int(rows[0]) - height // 2, int(rows[-1]) - height // 2, x - width // 2))
-    return np.array([(dx, low, high) for low, high, dx in sorted(ranges)], np.int64)
+    ranges.sort(key=lambda one: (one[1] - one[0], *one))
+    return np.array([(dx, low, high) for low, high, dx in ranges], np.int64)

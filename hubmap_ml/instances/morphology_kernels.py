@@ -1,9 +1,9 @@
 """Erosion and dilation of packed words. Kernels over plain arrays; `morphology` speaks about masks.
 
-A mask is laid into a frame of zeros, row of words after row of words in one long line, so that a step is a few
-operations on whole words along that line: up and down by shifts (the neighbouring row of words is a fixed distance
-away), then sideways by reading a few words further. What runs over a row's end lands in the frame's sides, which are
-cleared.
+Masks are laid side by side into a strip with zeros around each, row of words after row of words in one long line, so
+that a step is a few passes over whole words along that line: up and down by shifts (the neighbouring row of words is a
+fixed distance away), then sideways by reading a few words further. What runs over a mask's side lands in the zeros
+there, which are cleared.
 """
 
 from typing import Any
@@ -15,6 +15,8 @@ from hubmap_ml.instances.compiled import compiled, count_high_zeros, count_low_z
 ERODE, DILATE = 0, 1
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NONE = np.uint64(0)
+_STRIP = 1536
+"""Words of a strip, unless one mask needs more: enough for long passes, few enough for a processor's nearest cache."""
 
 
 @compiled
@@ -28,7 +30,7 @@ def morph(
         heights, widths: int64 (N,), the image of each mask.
         steps: int64 (S,), ``ERODE`` or ``DILATE``.
         ranges: int64 (K, 3), the kernel's columns: dx and the rows dy from the anchor, [lowest, highest]; columns
-            with equal rows stand together.
+            with equal rows stand together, shorter ones first.
         goes_on: whether erosion takes pixels beyond the image's edge as set.
 
     Returns:
@@ -37,67 +39,68 @@ def morph(
     n = len(offsets) - 1
     new_windows = np.zeros((n, 4), dtype=np.int32)
     starts = np.zeros(n + 1, dtype=np.int64)
-    side, lid = 0, 1  # columns and rows of words around a frame
+    side, lid = 0, 1  # columns and rows of words around a mask
     for r in range(len(ranges)):
         side = max(side, abs(ranges[r, 0]))
-        lid = max(lid, (max(-ranges[r, 1], ranges[r, 2]) + 63) >> 6)
+        lid = max(lid, (max(-ranges[r, 1], ranges[r, 2]) >> 6) + 1)
     places, outside = _places(words, offsets, windows, heights, widths, steps, ranges)
     if outside >= 0:
         return words[:0].copy(), starts, new_windows, outside
-    largest, total = 0, 0
+    rooms = np.zeros(n + 1, dtype=np.int64)  # where each result has room, before it is trimmed
+    largest = _STRIP
     for i in range(n):
         across, deep = places[i, 1] - places[i, 0], places[i, 3] - places[i, 2]
+        rooms[i + 1] = rooms[i] + across * deep
         largest = max(largest, (across + 2 * side) * (deep + 2 * lid))
-        total += across * deep
-    out = np.empty(total, dtype=np.uint64)
-    frame, other = np.zeros(largest, dtype=np.uint64), np.zeros(largest, dtype=np.uint64)
-    stacked = np.zeros(largest, dtype=np.uint64)
-    used = 0
-    for i in range(n):
-        starts[i + 1] = used
-        first, stop, k_first, k_stop = places[i, 0], places[i, 1], places[i, 2], places[i, 3]
-        if stop == first:
+    room = np.empty(rooms[n], dtype=np.uint64)
+    frame, other = np.empty(largest, dtype=np.uint64), np.empty(largest, dtype=np.uint64)
+    stacked = np.empty(largest, dtype=np.uint64)
+    order = np.argsort(places[:, 3] - places[:, 2], kind="mergesort")  # masks of a strip are equally deep
+    begins = np.empty(n, dtype=np.int64)
+    first = 0
+    while first < n:
+        i = order[first]
+        deep = places[i, 3] - places[i, 2]
+        if deep == 0:
+            first += 1
             continue
-        across, deep = stop - first, k_stop - k_first
-        wide, tall = across + 2 * side, deep + 2 * lid
+        tall, wide, stop = deep + 2 * lid, 0, first
+        while stop < n:
+            i = order[stop]
+            across = places[i, 1] - places[i, 0] + 2 * side
+            if places[i, 3] - places[i, 2] != deep or (wide + across) * tall > largest:
+                break
+            begins[stop] = wide + side
+            wide += across
+            stop += 1
         frame[: tall * wide] = _NONE
         other[: tall * wide] = _NONE
-        per_column = windows[i, 3]
-        for k in range(max(windows[i, 1], k_first), min(windows[i, 1] + per_column, k_stop)):
-            at = (lid + k - k_first) * wide + side + windows[i, 0] - first
-            line = frame[at : at + windows[i, 2]]
-            column = words[offsets[i] + k - windows[i, 1] : offsets[i + 1]]
-            for c in range(len(line)):
-                line[c] = column[c * per_column]
+        for m in range(first, stop):
+            _lay(words, offsets, windows, order[m], places, frame, lid * wide + begins[m], wide)
         for s in range(len(steps)):
             erode = steps[s] == ERODE
-            _set_outside(
-                frame, tall, wide, k_first - lid, first - side, heights[i], widths[i], erode and goes_on
-            )
-            for r in range(len(ranges)):
-                dx, low, high = ranges[r, 0], ranges[r, 1], ranges[r, 2]
-                if r == 0 or low != ranges[r - 1, 1] or high != ranges[r - 1, 2]:
-                    _stack(frame, lid, deep, wide, low, high, erode, stacked)
-                _spread(stacked, lid, deep, wide, dx, 0 if r == 0 else 1 if erode else 2, other)
-            for k in range(lid, lid + deep):
-                for c in range(side):
-                    other[k * wide + c] = _NONE
-                    other[(k + 1) * wide - 1 - c] = _NONE
-            frame[: tall * wide] = other[: tall * wide]
-        _set_outside(frame, tall, wide, k_first - lid, first - side, heights[i], widths[i], False)
-        c_first, c_stop, top, bottom = _bounds(frame, lid, deep, side, wide)
-        columns, rows = c_stop - c_first, bottom - top
-        for k in range(rows):
-            line = frame[(top + k) * wide + c_first : (top + k) * wide + c_stop]
-            column = out[used + k : used + columns * rows]
-            for c in range(len(line)):
-                column[c * rows] = line[c]
-        used += columns * rows
-        starts[i + 1] = used
-        if columns > 0:
-            new_windows[i, 0], new_windows[i, 1] = first - side + c_first, k_first - lid + top
-            new_windows[i, 2], new_windows[i, 3] = columns, rows
-    return out[:used].copy(), starts, new_windows, -1
+            if erode and goes_on:
+                for m in range(first, stop):
+                    i = order[m]
+                    _set_beyond(frame, tall, wide, begins[m], side, lid, places[i], heights[i], widths[i])
+            _step(frame, lid, deep, wide, ranges, erode, stacked, other)
+            for m in range(first, stop):
+                i = order[m]
+                _clear_beyond(other, lid * wide + begins[m], deep, wide, side, places[i], heights[i])
+            if erode and goes_on:
+                frame[: tall * wide] = _NONE
+            frame, other = other, frame
+        for m in range(first, stop):
+            i = order[m]
+            _take(frame, lid * wide + begins[m], wide, places[i], room, rooms[i], new_windows[i])
+        first = stop
+    for i in range(n):
+        starts[i + 1] = starts[i] + np.int64(new_windows[i, 2]) * new_windows[i, 3]
+    out = np.empty(starts[n], dtype=np.uint64)
+    for i in range(n):
+        for p in range(np.uint64(starts[i + 1] - starts[i])):
+            out[np.uint64(starts[i]) + p] = room[np.uint64(rooms[i]) + p]
+    return out, starts, new_windows, -1
 
 
 @compiled
@@ -141,93 +144,153 @@ def _places(
 
 
 @compiled
-def _set_outside(
-    frame: Any, tall: Any, wide: Any, word0: Any, x0: Any, height: Any, width: Any, value: Any
-) -> None:
-    """Set or clear the pixels of a frame, which begins at word row ``word0`` and column ``x0``, beyond the image."""
-    for k in range(tall):
-        rows_before_end = height - 64 * (word0 + k)
-        inside = _ALL
-        if word0 + k < 0 or rows_before_end <= 0:
-            inside = _NONE
-        elif rows_before_end < 64:
-            inside = _ALL >> np.uint64(64 - rows_before_end)
-        line = frame[k * wide : (k + 1) * wide]
-        if value:
-            if inside != _ALL:
-                for c in range(len(line)):
-                    line[c] |= ~inside
-            line[: max(0, -x0)] = _ALL
-            line[max(0, width - x0) :] = _ALL
-        elif inside != _ALL:
-            for c in range(len(line)):
-                line[c] &= inside
+def _lay(words: Any, offsets: Any, windows: Any, i: Any, place: Any, frame: Any, at: Any, wide: Any) -> None:
+    """Write mask ``i`` into the strip, its place's first word at ``at``."""
+    per_column = np.uint64(windows[i, 3])
+    for k in range(max(windows[i, 1], place[i, 2]), min(windows[i, 1] + windows[i, 3], place[i, 3])):
+        to = np.uint64(at + (k - place[i, 2]) * wide + windows[i, 0] - place[i, 0])
+        source = np.uint64(offsets[i] + k - windows[i, 1])
+        for c in range(np.uint64(windows[i, 2])):
+            frame[to + c] = words[source + c * per_column]
 
 
 @compiled
-def _stack(frame: Any, lid: Any, deep: Any, wide: Any, low: Any, high: Any, erode: Any, stacked: Any) -> None:
-    """Of each pixel: those from ``low`` to ``high`` rows further, all (erode) or any of them.
+def _take(frame: Any, at: Any, wide: Any, place: Any, room: Any, to: Any, window: Any) -> None:
+    """Write what is left of a mask, trimmed, into ``room`` from ``to`` on, and where it lies into ``window``."""
+    across, deep = place[1] - place[0], place[3] - place[2]
+    left, right, top, bottom = across, 0, deep, 0
+    for k in range(deep):
+        line = at + k * wide
+        begin, end = 0, across
+        while begin < end and frame[line + begin] == _NONE:
+            begin += 1
+        if begin == end:
+            continue
+        while frame[line + end - 1] == _NONE:
+            end -= 1
+        left, right = min(left, begin), max(right, end)
+        top, bottom = min(top, k), k + 1
+    if right == 0:
+        return
+    per_column, columns = np.uint64(bottom - top), np.uint64(right - left)
+    for k in range(per_column):
+        target, source = np.uint64(to) + k, np.uint64(at + top * wide + left) + k * np.uint64(wide)
+        for c in range(columns):
+            room[target + c * per_column] = frame[source + c]
+    window[0], window[1] = place[0] + left, place[2] + top
+    window[2], window[3] = right - left, bottom - top
 
-    Plain loops over unsigned numbers: slices would be counted references here, and signed numbers wrap around.
+
+@compiled
+def _set_beyond(
+    frame: Any, tall: Any, wide: Any, begin: Any, side: Any, lid: Any, place: Any, height: Any, width: Any
+) -> None:
+    """Set the pixels around a mask that lie beyond the image; the mask's first column is ``begin`` in the strip."""
+    across = place[1] - place[0]
+    for k in range(tall):
+        word0 = place[2] - lid + k
+        rows_before_end = height - 64 * word0
+        beyond = _NONE
+        if word0 < 0 or rows_before_end <= 0:
+            beyond = _ALL
+        elif rows_before_end < 64:
+            beyond = _ALL << np.uint64(rows_before_end)
+        for c in range(-side, across + side):
+            x = place[0] + c
+            frame[k * wide + begin + c] |= _ALL if x < 0 or x >= width else beyond
+
+
+@compiled
+def _clear_beyond(frame: Any, at: Any, deep: Any, wide: Any, side: Any, place: Any, height: Any) -> None:
+    """Clear what lies beside a mask, and its pixels below the image's end; its first word stands at ``at``."""
+    across = place[1] - place[0]
+    for k in range(deep):
+        line = at + k * wide
+        for c in range(1, side + 1):
+            frame[line - c] = _NONE
+            frame[line + across + c - 1] = _NONE
+    rows_before_end = height - 64 * (place[3] - 1)
+    if rows_before_end < 64:
+        line = at + (deep - 1) * wide
+        for c in range(across):
+            frame[line + c] &= _ALL >> np.uint64(64 - rows_before_end)
+
+
+@compiled
+def _step(
+    frame: Any, lid: Any, deep: Any, wide: Any, ranges: Any, erode: Any, stacked: Any, out: Any
+) -> None:
+    """Erode or dilate a strip into ``out``, rows of words [lid, lid + deep)."""
+    r = 0
+    while r < len(ranges):
+        low, high = ranges[r, 1], ranges[r, 2]
+        stop = r + 1
+        while stop < len(ranges) and ranges[stop, 1] == low and ranges[stop, 2] == high:
+            stop += 1
+        if r > 0 and low <= ranges[r - 1, 1] and high >= ranges[r - 1, 2]:  # the rows before are among these
+            _stack(frame, lid, deep, wide, low, ranges[r - 1, 1], False, erode, stacked)
+            _stack(frame, lid, deep, wide, ranges[r - 1, 2], high, False, erode, stacked)
+        else:
+            _stack(frame, lid, deep, wide, low, high, True, erode, stacked)
+        _spread(stacked, lid, deep, wide, ranges[r:stop, 0], r == 0, erode, out)
+        r = stop
+
+
+@compiled
+def _stack(
+    frame: Any, lid: Any, deep: Any, wide: Any, low: Any, high: Any, anew: Any, erode: Any, stacked: Any
+) -> None:
+    """Of each pixel: those from ``low`` to ``high`` rows further, all (erode) or any of them; three in a pass.
+
+    Added to what ``stacked`` holds unless ``anew``. Plain loops over unsigned numbers: slices would be counted
+    references here, and signed numbers wrap around.
     """
-    n, to = np.uint64(deep * wide), np.uint64(lid * wide)
-    for d in range(low, high + 1):
-        near = np.uint64((lid + (d >> 6)) * wide)
-        far = near + np.uint64(wide)
-        shift = np.uint64(d & 63)
-        back = np.uint64(64) - shift
-        if d & 63 == 0:
-            if d == low:
-                for p in range(n):
-                    stacked[to + p] = frame[near + p]
-            elif erode:
-                for p in range(n):
-                    stacked[to + p] &= frame[near + p]
-            else:
-                for p in range(n):
-                    stacked[to + p] |= frame[near + p]
-        elif d == low:
+    n, to, below, one = np.uint64(deep * wide), np.uint64(lid * wide), np.uint64(wide), np.uint64(1)
+    keep = _NONE if anew else _ALL
+    for d in range(low, high + 1, 3):
+        e, f = min(d + 1, high), min(d + 2, high)
+        a, b, c = (
+            np.uint64((lid + (d >> 6)) * wide),
+            np.uint64((lid + (e >> 6)) * wide),
+            np.uint64((lid + (f >> 6)) * wide),
+        )
+        a_by, b_by, c_by = np.uint64(d & 63), np.uint64(e & 63), np.uint64(f & 63)
+        a_back, b_back, c_back = np.uint64(63) - a_by, np.uint64(63) - b_by, np.uint64(63) - c_by
+        if erode:
             for p in range(n):
-                stacked[to + p] = (frame[near + p] >> shift) | (frame[far + p] << back)
-        elif erode:
-            for p in range(n):
-                stacked[to + p] &= (frame[near + p] >> shift) | (frame[far + p] << back)
+                stacked[to + p] = (
+                    (stacked[to + p] | ~keep)
+                    & (frame[a + p] >> a_by | frame[a + below + p] << one << a_back)
+                    & (frame[b + p] >> b_by | frame[b + below + p] << one << b_back)
+                    & (frame[c + p] >> c_by | frame[c + below + p] << one << c_back)
+                )
         else:
             for p in range(n):
-                stacked[to + p] |= (frame[near + p] >> shift) | (frame[far + p] << back)
+                stacked[to + p] = (
+                    (stacked[to + p] & keep)
+                    | (frame[a + p] >> a_by | frame[a + below + p] << one << a_back)
+                    | (frame[b + p] >> b_by | frame[b + below + p] << one << b_back)
+                    | (frame[c + p] >> c_by | frame[c + below + p] << one << c_back)
+                )
+        keep = _ALL
 
 
 @compiled
-def _spread(stacked: Any, lid: Any, deep: Any, wide: Any, dx: Any, how: Any, out: Any) -> None:
-    """Write (0), AND (1) or OR (2) the words ``dx`` columns further into ``out``."""
+def _spread(
+    stacked: Any, lid: Any, deep: Any, wide: Any, columns: Any, anew: Any, erode: Any, out: Any
+) -> None:
+    """AND (erode) or OR into ``out`` the words so many columns further, three in a pass; see ``_stack``."""
     n, to = np.uint64(deep * wide), np.uint64(lid * wide)
-    source = np.uint64(lid * wide + dx)
-    if how == 0:
-        for p in range(n):
-            out[to + p] = stacked[source + p]
-    elif how == 1:
-        for p in range(n):
-            out[to + p] &= stacked[source + p]
-    else:
-        for p in range(n):
-            out[to + p] |= stacked[source + p]
-
-
-@compiled
-def _bounds(frame: Any, lid: Any, deep: Any, side: Any, wide: Any) -> Any:
-    """Columns [first, stop) and rows of words [first, stop) of a frame that hold a bit, or zeros."""
-    c_first, c_stop, k_first, k_stop = wide, 0, lid + deep, 0
-    for k in range(lid, lid + deep):
-        line = frame[k * wide : (k + 1) * wide]
-        left, right = side, wide - side
-        while left < right and line[left] == _NONE:
-            left += 1
-        if left == right:
-            continue
-        while line[right - 1] == _NONE:
-            right -= 1
-        c_first, c_stop = min(c_first, left), max(c_stop, right)
-        k_first, k_stop = min(k_first, k), k + 1
-    if c_stop == 0:
-        return 0, 0, 0, 0
-    return c_first, c_stop, k_first, k_stop
+    keep = _NONE if anew else _ALL
+    last = len(columns) - 1
+    for r in range(0, last + 1, 3):
+        a = np.uint64(lid * wide + columns[r])
+        b = np.uint64(lid * wide + columns[min(r + 1, last)])
+        c = np.uint64(lid * wide + columns[min(r + 2, last)])
+        if erode:
+            for p in range(n):
+                out[to + p] = (out[to + p] | ~keep) & stacked[a + p] & stacked[b + p] & stacked[c + p]
+        else:
+            for p in range(n):
+                out[to + p] = (out[to + p] & keep) | stacked[a + p] | stacked[b + p] | stacked[c + p]
+        keep = _ALL
