@@ -12,6 +12,9 @@ from hubmap_ml.instances.compiled import compiled
 
 SOFT = 0
 
+LANES = 32
+"""A crop's rows are read to a multiple of this: what is left behind whole vectors would be read value by value."""
+
 HALF = 0.5 + 1e-9
 """Means are rounded to the nearest value, halves up: also those that a product with 1 / weight puts just below."""
 
@@ -109,7 +112,7 @@ def mean_on_windows(
     sums = np.empty(largest, np.float64)
     # Room that all masks share: allocating it for each would cost as much as the smaller masks themselves.
     wide = np.empty((rows + 2) * longest, np.float64)
-    line = np.empty(columns + 2, np.float64)
+    line = np.empty(columns + 1 + LANES, np.float64)
     west, east = np.empty(longest, np.uint64), np.empty(longest, np.float64)
     north, south = np.empty(longest, np.uint64), np.empty(longest, np.float64)
     for c in range(len(windows)):
@@ -133,8 +136,7 @@ def mean_on_windows(
                 top, n_rows = _positions(float(box[1]), float(box[3]), tall, y0, height, north, south)
                 if n_columns > 0 and n_rows > 0:
                     _add_soft(
-                        soft_values[soft_offsets[i] : soft_offsets[i + 1]], tall, broad,
-                        west[:n_columns], east[:n_columns], north[:n_rows], south[:n_rows],
+                        soft_values, soft_offsets[i], tall, broad, west, east, n_columns, north, south, n_rows,
                         top * width + left, width, weight, line, wide, sums,
                     )  # fmt: skip
         if total > 0.0:
@@ -146,45 +148,49 @@ def mean_on_windows(
 
 @compiled
 def _add_soft(
-    values: NDArray[np.uint8], rows: int, columns: int,
-    west: NDArray[np.uint64], east: NDArray[np.float64], north: NDArray[np.uint64], south: NDArray[np.float64],
+    values: NDArray[np.uint8], start: int, rows: int, columns: int,
+    west: NDArray[np.uint64], east: NDArray[np.float64], n_columns: int,
+    north: NDArray[np.uint64], south: NDArray[np.float64], n_rows: int,
     begin: int, width: int, weight: float,
-    line: NDArray[np.float64], room: NDArray[np.float64], sums: NDArray[np.float64],
+    line: NDArray[np.float64], wide: NDArray[np.float64], sums: NDArray[np.float64],
 ) -> None:  # fmt: skip
     """Add ``weight`` times a crop to the window.
 
+    Plain loops over unsigned numbers: slices would be counted references here, and signed numbers wrap around.
+
     Args:
-        values, rows, columns: the crop.
-        west, east, north, south: of each pixel column and row that the crop reaches, as ``_positions`` gives them.
+        values, start, rows, columns: the crop, and where it begins in ``values``.
+        west, east, n_columns: of each pixel column that the crop reaches, as ``_positions`` gives them, and how many.
+        north, south, n_rows: likewise of pixel rows.
         begin: place of the first pixel in ``sums``.
         width: of the window.
         weight: of the crop.
-        line, room: scratch for columns + 2 and (rows + 2) * len(west) values.
+        line, wide: scratch for columns + 1 + LANES and (rows + 2) * n_columns values.
         sums: of the window, row-major.
     """
-    count = len(west)
-    wide = room[: (rows + 2) * count].reshape((rows + 2, count))
+    count, one = np.uint64(n_columns), np.uint64(1)
+    at_once = np.uint64((columns + LANES - 1) // LANES * LANES)
     line[0] = 0.0
-    line[columns + 1] = 0.0
     # The crop's rows are widened first (few of them, gathering cells), so that the loop over all pixels only mixes two
     # neighbouring rows, value beside value.
-    for row in range(int(north[0]), int(north[len(north) - 1]) + 2):
-        widened = wide[row]
+    for row in range(int(north[0]), int(north[n_rows - 1]) + 2):
+        to = np.uint64(row) * count
         if row == 0 or row == rows + 1:
-            widened[:] = 0.0
+            for x in range(count):
+                wide[to + x] = 0.0
             continue
-        cells = values[(row - 1) * columns : row * columns]
-        for x in range(columns):
-            line[x + 1] = weight * float(cells[x])
+        cells = np.uint64(start + (row - 1) * columns)
+        for x in range(min(at_once, np.uint64(len(values)) - cells)):
+            line[x + one] = weight * float(values[cells + x])
+        line[columns + 1] = 0.0
         for x in range(count):
             cell = west[x]
-            widened[x] = line[cell] + east[x] * (line[cell + np.uint64(1)] - line[cell])
-    for y in range(len(north)):
-        share = south[y]
-        above, below = wide[north[y]], wide[north[y] + np.uint64(1)]
-        target = sums[begin + y * width : begin + y * width + count]
+            wide[to + x] = line[cell] + east[x] * (line[cell + one] - line[cell])
+    for y in range(n_rows):
+        share, above = south[y], north[y] * count
+        below, to = above + count, np.uint64(begin + y * width)
         for x in range(count):
-            target[x] += above[x] + share * (below[x] - above[x])
+            sums[to + x] += wide[above + x] + share * (wide[below + x] - wide[above + x])
 
 
 @compiled
@@ -204,17 +210,17 @@ def _positions(
         ``(begin, inside)``: the first pixel that falls in, relative to ``first``, and how many do.
     """
     scale = cells / (high - low)
-    begin, inside = 0, 0
-    for k in range(count):
-        position = (first + k + 0.5 - low) * scale - 0.5
-        if position > -1.0 and position < cells:
-            if inside == 0:
-                begin = k
-            cell = np.floor(position)
-            before[inside] = np.uint64(int(cell) + 1)
-            past[inside] = position - cell
-            inside += 1
-    return begin, inside
+    begin, stop = 0, count
+    while begin < stop and (first + begin + 0.5 - low) * scale - 0.5 <= -1.0:
+        begin += 1
+    while begin < stop and (first + stop - 0.5 - low) * scale - 0.5 >= cells:
+        stop -= 1
+    for k in range(stop - begin):
+        position = (first + begin + k + 0.5 - low) * scale - 0.5
+        cell = np.floor(position)
+        before[np.uint64(k)] = np.uint64(int(cell) + 1)
+        past[np.uint64(k)] = position - cell
+    return begin, stop - begin
 
 
 @compiled

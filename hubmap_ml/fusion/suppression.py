@@ -129,7 +129,7 @@ def _kept(
     if by == "mask":
         bits = decided(masks, "suppression by mask")
         which = IOU if measure == "iou" else IOS
-        return np.asarray(
-            suppress_masks(*bits.by_rows(), labels, order, offsets, float(iou_threshold), which)
-        )
+        arrays = np.ascontiguousarray(bits.words), bits.offsets, bits.windows
+        kept = suppress_masks(*arrays, labels, order, offsets, float(iou_threshold), which)
+        return np.asarray(kept)
     return suppress_boxes(as_float64(boxes), labels, order, offsets, float(iou_threshold), measure == "ios")

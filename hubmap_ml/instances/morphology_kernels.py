@@ -55,7 +55,7 @@ def morph(
     room = np.empty(rooms[n], dtype=np.uint64)
     frame, other = np.empty(largest, dtype=np.uint64), np.empty(largest, dtype=np.uint64)
     stacked = np.empty(largest, dtype=np.uint64)
-    order = np.argsort(places[:, 3] - places[:, 2], kind="mergesort")  # masks of a strip are equally deep
+    order = _by_depth(places)  # masks of a strip are equally deep
     begins = np.empty(n, dtype=np.int64)
     first = 0
     while first < n:
@@ -82,17 +82,17 @@ def morph(
             if erode and goes_on:
                 for m in range(first, stop):
                     i = order[m]
-                    _set_beyond(frame, tall, wide, begins[m], side, lid, places[i], heights[i], widths[i])
+                    _set_beyond(frame, tall, wide, begins[m], side, lid, places, i, heights[i], widths[i])
             _step(frame, lid, deep, wide, ranges, erode, stacked, other)
             for m in range(first, stop):
                 i = order[m]
-                _clear_beyond(other, lid * wide + begins[m], deep, wide, side, places[i], heights[i])
+                _clear_beyond(other, lid * wide + begins[m], deep, wide, side, places, i, heights[i])
             if erode and goes_on:
                 frame[: tall * wide] = _NONE
             frame, other = other, frame
         for m in range(first, stop):
             i = order[m]
-            _take(frame, lid * wide + begins[m], wide, places[i], room, rooms[i], new_windows[i])
+            _take(frame, lid * wide + begins[m], wide, places, i, room, rooms[i], new_windows)
         first = stop
     for i in range(n):
         starts[i + 1] = starts[i] + np.int64(new_windows[i, 2]) * new_windows[i, 3]
@@ -125,10 +125,9 @@ def _places(
             continue
         top, bottom = 64 * per_column, 0
         for k in range(per_column):
-            column = words[offsets[i] + k : offsets[i + 1]]
-            some = _NONE
-            for c in range(n_columns):
-                some |= column[c * per_column]
+            first, some = np.uint64(offsets[i] + k), _NONE
+            for c in range(np.uint64(n_columns)):
+                some |= words[first + c * np.uint64(per_column)]
             if some != _NONE:
                 top = min(top, 64 * k + count_low_zeros(some))
                 bottom = 64 * k + 64 - count_high_zeros(some)
@@ -144,20 +143,35 @@ def _places(
 
 
 @compiled
-def _lay(words: Any, offsets: Any, windows: Any, i: Any, place: Any, frame: Any, at: Any, wide: Any) -> None:
+def _by_depth(places: Any) -> Any:
+    """Masks by ascending rows of words, and otherwise in their order."""
+    depths = places[:, 3] - places[:, 2]
+    begins = np.zeros((np.max(depths) if len(depths) > 0 else 0) + 2, dtype=np.int64)
+    for depth in depths:
+        begins[depth + 1] += 1
+    begins = np.cumsum(begins)
+    out = np.empty(len(depths), dtype=np.int64)
+    for i in range(len(depths)):
+        out[begins[depths[i]]] = i
+        begins[depths[i]] += 1
+    return out
+
+
+@compiled
+def _lay(words: Any, offsets: Any, windows: Any, i: Any, places: Any, frame: Any, at: Any, wide: Any) -> None:
     """Write mask ``i`` into the strip, its place's first word at ``at``."""
     per_column = np.uint64(windows[i, 3])
-    for k in range(max(windows[i, 1], place[i, 2]), min(windows[i, 1] + windows[i, 3], place[i, 3])):
-        to = np.uint64(at + (k - place[i, 2]) * wide + windows[i, 0] - place[i, 0])
+    for k in range(max(windows[i, 1], places[i, 2]), min(windows[i, 1] + windows[i, 3], places[i, 3])):
+        to = np.uint64(at + (k - places[i, 2]) * wide + windows[i, 0] - places[i, 0])
         source = np.uint64(offsets[i] + k - windows[i, 1])
         for c in range(np.uint64(windows[i, 2])):
             frame[to + c] = words[source + c * per_column]
 
 
 @compiled
-def _take(frame: Any, at: Any, wide: Any, place: Any, room: Any, to: Any, window: Any) -> None:
-    """Write what is left of a mask, trimmed, into ``room`` from ``to`` on, and where it lies into ``window``."""
-    across, deep = place[1] - place[0], place[3] - place[2]
+def _take(frame: Any, at: Any, wide: Any, places: Any, i: Any, room: Any, to: Any, windows: Any) -> None:
+    """Write what is left of a mask, trimmed, into ``room`` from ``to`` on, and where it lies into ``windows``."""
+    across, deep = places[i, 1] - places[i, 0], places[i, 3] - places[i, 2]
     left, right, top, bottom = across, 0, deep, 0
     for k in range(deep):
         line = at + k * wide
@@ -177,18 +191,27 @@ def _take(frame: Any, at: Any, wide: Any, place: Any, room: Any, to: Any, window
         target, source = np.uint64(to) + k, np.uint64(at + top * wide + left) + k * np.uint64(wide)
         for c in range(columns):
             room[target + c * per_column] = frame[source + c]
-    window[0], window[1] = place[0] + left, place[2] + top
-    window[2], window[3] = right - left, bottom - top
+    windows[i, 0], windows[i, 1] = places[i, 0] + left, places[i, 2] + top
+    windows[i, 2], windows[i, 3] = right - left, bottom - top
 
 
 @compiled
 def _set_beyond(
-    frame: Any, tall: Any, wide: Any, begin: Any, side: Any, lid: Any, place: Any, height: Any, width: Any
+    frame: Any,
+    tall: Any,
+    wide: Any,
+    begin: Any,
+    side: Any,
+    lid: Any,
+    places: Any,
+    i: Any,
+    height: Any,
+    width: Any,
 ) -> None:
     """Set the pixels around a mask that lie beyond the image; the mask's first column is ``begin`` in the strip."""
-    across = place[1] - place[0]
+    across = places[i, 1] - places[i, 0]
     for k in range(tall):
-        word0 = place[2] - lid + k
+        word0 = places[i, 2] - lid + k
         rows_before_end = height - 64 * word0
         beyond = _NONE
         if word0 < 0 or rows_before_end <= 0:
@@ -196,20 +219,22 @@ def _set_beyond(
         elif rows_before_end < 64:
             beyond = _ALL << np.uint64(rows_before_end)
         for c in range(-side, across + side):
-            x = place[0] + c
+            x = places[i, 0] + c
             frame[k * wide + begin + c] |= _ALL if x < 0 or x >= width else beyond
 
 
 @compiled
-def _clear_beyond(frame: Any, at: Any, deep: Any, wide: Any, side: Any, place: Any, height: Any) -> None:
+def _clear_beyond(
+    frame: Any, at: Any, deep: Any, wide: Any, side: Any, places: Any, i: Any, height: Any
+) -> None:
     """Clear what lies beside a mask, and its pixels below the image's end; its first word stands at ``at``."""
-    across = place[1] - place[0]
+    across = places[i, 1] - places[i, 0]
     for k in range(deep):
         line = at + k * wide
         for c in range(1, side + 1):
             frame[line - c] = _NONE
             frame[line + across + c - 1] = _NONE
-    rows_before_end = height - 64 * (place[3] - 1)
+    rows_before_end = height - 64 * (places[i, 3] - 1)
     if rows_before_end < 64:
         line = at + (deep - 1) * wide
         for c in range(across):

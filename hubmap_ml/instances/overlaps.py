@@ -41,26 +41,33 @@ def by_rows(words: Any, offsets: Any, windows: Any) -> Any:
     areas = np.empty(len(offsets) - 1, dtype=np.int64)
     bounds = np.zeros((len(offsets) - 1, 4), dtype=np.int32)
     for i in range(len(offsets) - 1):
-        start, n_columns, per_column = offsets[i], windows[i, 2], windows[i, 3]
-        top, bottom, area = -1, 0, np.int64(0)
-        for k in range(per_column):
-            line = out[start + k * n_columns : start + (k + 1) * n_columns]
-            column = words[start + k : offsets[i + 1]]
-            for c in range(n_columns):
-                line[c] = column[c * per_column]
-            some = np.uint64(0)
-            for c in range(n_columns):
-                some |= line[c]
-                area += count_ones(line[c])
-            if some != np.uint64(0):
-                row = 64 * (windows[i, 1] + k)
-                top = row + count_low_zeros(some) if top < 0 else top
-                bottom = row + 64 - count_high_zeros(some)
-        areas[i] = area
-        if bottom > 0:
-            bounds[i, 0], bounds[i, 2] = windows[i, 0], windows[i, 0] + n_columns
-            bounds[i, 1], bounds[i, 3] = top, bottom
+        areas[i] = _lay(words, offsets[i], windows[i], out, offsets[i], bounds[i])
     return out, bounds, areas
+
+
+@compiled
+def _lay(words: Any, start: Any, window: Any, out: Any, to: Any, bounds: Any) -> Any:
+    """Write a mask's words into ``out`` from ``to`` on, row after row, and its bounds; return its pixels."""
+    n_columns, per_column = np.uint64(window[2]), np.uint64(window[3])
+    top, bottom, area = -1, 0, np.int64(0)
+    for k in range(per_column):
+        source, line = np.uint64(start) + k, np.uint64(to) + k * n_columns
+        some = np.uint64(0)
+        for c in range(n_columns):
+            word = words[source + c * per_column]
+            out[line + c] = word
+            some |= word
+            area += count_ones(word)
+        if some != np.uint64(0):
+            row = 64 * (window[1] + np.int64(k))
+            top = row + count_low_zeros(some) if top < 0 else top
+            bottom = row + 64 - count_high_zeros(some)
+    if bottom > 0:
+        bounds[0], bounds[2] = window[0], window[0] + window[2]
+        bounds[1], bounds[3] = top, bottom
+    else:
+        bounds[:] = 0
+    return area
 
 
 @compiled
@@ -73,12 +80,12 @@ def _shared(a_rows: Any, a_start: Any, a: Any, i: Any, b_rows: Any, b_start: Any
     total = np.int64(0)
     if right <= left:
         return total
+    n = np.uint64(right - left)
     for k in range(top, bottom):
-        a_at = a_start + np.int64(k - a[i, 1]) * a[i, 2] + left - a[i, 0]
-        b_at = b_start + np.int64(k - b[j, 1]) * b[j, 2] + left - b[j, 0]
-        a_line, b_line = a_rows[a_at : a_at + right - left], b_rows[b_at : b_at + right - left]
-        for c in range(len(a_line)):
-            total += count_ones(a_line[c] & b_line[c])
+        a_at = np.uint64(a_start + np.int64(k - a[i, 1]) * a[i, 2] + left - a[i, 0])
+        b_at = np.uint64(b_start + np.int64(k - b[j, 1]) * b[j, 2] + left - b[j, 0])
+        for c in range(n):
+            total += count_ones(a_rows[a_at + c] & b_rows[b_at + c])
     return total
 
 
@@ -119,38 +126,38 @@ def overlap_matrix(
         symmetric: a is b and nothing is a crowd: half is counted.
     """
     ordered = b_bounds[b_order]
+    near = np.empty(len(b_order), dtype=np.int64)
     for position in range(len(out)):
         i = b_order[position] if symmetric else position
         left, top, right, bottom = a_bounds[i, 0], a_bounds[i, 1], a_bounds[i, 2], a_bounds[i, 3]
-        for k in range(position if symmetric else 0, len(b_order)):
+        if symmetric and a_areas[i] > 0:
+            out[i, i] = a_areas[i] if measure == SHARED else 1
+        count = 0
+        for k in range(position + 1 if symmetric else 0, len(b_order)):
             if ordered[k, 0] >= right:
                 break
-            # one branch for all of it: where masks lie is nothing a processor can foresee
-            if not ((ordered[k, 2] > left) & (ordered[k, 1] < bottom) & (ordered[k, 3] > top)):
-                continue
-            j = b_order[k]
-            if symmetric and i == j:
-                shared = a_areas[i]
-            else:
-                shared = _shared(a_rows, a_offsets[i], a_windows, i, b_rows, b_offsets[j], b_windows, j)
-            if shared > 0:
-                value: Any = shared
-                if measure != SHARED:
-                    value = _quotient(shared, a_areas[i], b_areas[j], OF_FIRST if crowd[j] else measure)
-                out[i, j] = value
-                if symmetric:
-                    out[j, i] = value
+            # counted, not branched on: where masks lie is nothing a processor can foresee
+            near[count] = b_order[k]
+            count += (ordered[k, 2] > left) & (ordered[k, 1] < bottom) & (ordered[k, 3] > top)
+        for k in range(count):
+            j = near[k]
+            shared = _shared(a_rows, a_offsets[i], a_windows, i, b_rows, b_offsets[j], b_windows, j)
+            value: Any = shared
+            if measure != SHARED and shared > 0:
+                value = _quotient(shared, a_areas[i], b_areas[j], OF_FIRST if crowd[j] else measure)
+            out[i, j] = value
+            if symmetric:
+                out[j, i] = value
 
 
 @compiled
 def suppress_masks(
-    rows: Any, offsets: Any, windows: Any, bounds: Any, areas: Any, labels: Any, order: Any, order_offsets: Any,
-    threshold: Any, measure: Any,
+    words: Any, offsets: Any, windows: Any, labels: Any, order: Any, order_offsets: Any, threshold: Any, measure: Any
 ) -> Any:  # fmt: skip
     """Greedy suppression, image by image; overlaps are counted only with masks that are kept.
 
     Args:
-        rows, offsets, windows, bounds, areas: masks laid out by ``by_rows``, and their pixels.
+        words, offsets, windows: as in ``BitMasks``.
         labels: int64 (N,)
         order: rows by descending score within an image; rows left out are not kept.
         order_offsets: int64 (M + 1,), where each image begins in ``order``.
@@ -161,17 +168,24 @@ def suppress_masks(
         bool (N,), which rows are kept.
     """
     keep = np.zeros(len(labels), dtype=np.bool_)
-    most = 0
+    most, largest = 0, 0
     for image in range(len(order_offsets) - 1):
-        most = max(most, order_offsets[image + 1] - order_offsets[image])
+        size = 0
+        for position in range(order_offsets[image], order_offsets[image + 1]):
+            size += offsets[order[position] + 1] - offsets[order[position]]
+        most, largest = max(most, order_offsets[image + 1] - order_offsets[image]), max(largest, size)
+    # An image's kept masks, in memory that the next image uses again: it stays in the processor's cache.
+    rows, begins = np.empty(largest, dtype=np.uint64), np.empty(most, dtype=np.int64)
     kept, near = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.bool_)
     lefts, tops = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
     rights, bottoms = np.empty(most, dtype=np.int32), np.empty(most, dtype=np.int32)
+    areas, bounds = np.empty(most, dtype=np.int64), np.empty(4, dtype=np.int32)
     for image in range(len(order_offsets) - 1):
-        count = 0
+        count, free = 0, np.int64(0)
         for position in range(order_offsets[image], order_offsets[image + 1]):
             i = order[position]
-            left, top, right, bottom = bounds[i, 0], bounds[i, 1], bounds[i, 2], bounds[i, 3]
+            area = _lay(words, offsets[i], windows[i], rows, free, bounds)
+            left, top, right, bottom = bounds[0], bounds[1], bounds[2], bounds[3]
             for k in range(count):  # without a branch, many at once
                 near[k] = (
                     (lefts[k] < right) & (rights[k] > left) & (tops[k] < bottom) & (bottoms[k] > top)
@@ -179,18 +193,18 @@ def suppress_masks(
             alone = True
             for k in range(count):
                 if near[k] and labels[kept[k]] == labels[i]:
-                    j = kept[k]
                     wide = min(right, rights[k]) - max(left, lefts[k])
                     high = min(bottom, bottoms[k]) - max(top, tops[k])
-                    at_most = min(np.int64(wide) * high, areas[i], areas[j])
-                    if _quotient(at_most, areas[i], areas[j], measure) > threshold:
-                        shared = _shared(rows, offsets[i], windows, i, rows, offsets[j], windows, j)
-                        if _quotient(shared, areas[i], areas[j], measure) > threshold:
+                    at_most = min(np.int64(wide) * high, area, areas[k])
+                    if _quotient(at_most, area, areas[k], measure) > threshold:
+                        shared = _shared(rows, free, windows, i, rows, begins[k], windows, kept[k])
+                        if _quotient(shared, area, areas[k], measure) > threshold:
                             alone = False
                             break
             if alone:
                 keep[i] = True
-                kept[count] = i
+                kept[count], begins[count], areas[count] = i, free, area
                 lefts[count], tops[count], rights[count], bottoms[count] = left, top, right, bottom
                 count += 1
+                free += offsets[i + 1] - offsets[i]
     return keep
