@@ -68,7 +68,7 @@ def test_raw_by_parameter_takes_the_place_of_generated_tissue(tmp_path: Path) ->
         ("task", "semantic", "task"),
         ("members.b.pretrain.pool", "nowhere", "pool 'nowhere' is none of"),
         ("members.a.predict.views", ["none", "rot45"], "members.a.predict.views"),
-        ("ensemble.weights", {"nobody": 2.0}, "'nobody', which is no member"),
+        ("ensemble", {"select": "all", "weights": {"nobody": 2.0}}, "'nobody', which is no member"),
         ("tune.space.score", [0.6, 0.1], "runs backwards"),
         ("tune.space.nms_iou", [0.3, 0.95], "dedupe_iou"),
         ("data.raw", {"a": 1}, "data.raw"),
