@@ -97,9 +97,9 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     progress = Progress(recorder.folder / "checkpoints")
     listener = IterationLog(recorder, max_epochs=max_epochs, epoch_length=len(order))
     scaler_state, inside, non_finite = None, None, []
-    if resume_from is None:
+    if resume_from is None and ranks.first:
         recorder.image(gallery(samples), key="train/gallery", step=0)
-    else:
+    if resume_from is not None:
         progress, checkpoint, state = ranks.first_alone(
             lambda: resume(recorder, resume_from if ranks.first else progress.last, inputs)
         )
