@@ -85,7 +85,7 @@ def test_the_hidden_truth_speaks_of_the_test_tiles(data):
         ({"has_annotations": True, "dataset": 1}, lambda im, n: (n > 0) & (im.datasets == "1")),
         ({"fold": 1}, lambda im, n: im.folds == 1),
     ],
-    ids=str,
+    ids=lambda value: str(value) if isinstance(value, dict) else "",
 )
 def test_a_pool_is_what_meets_all_criteria(data, criteria, expected):
     wanted = expected(data.images, np.diff(data.annotations.offsets))
