@@ -324,11 +324,37 @@ def submit(
 
 
 @app.command()
-def report(experiment: ExperimentName = "demo", raw: Raw = "", fresh: Fresh = "false") -> None:
-    """Write one page with scores, chain and overlays. Example: hubmap-ml report --experiment demo"""
+def report(
+    experiment: ExperimentName = "demo",
+    raw: Raw = "",
+    member: Annotated[
+        str,
+        typer.Option("--member", help="One member, or ensemble; the whole experiment where none is given."),
+    ] = "",
+    run: Annotated[
+        str, typer.Option("--run", help="A run's id, or its beginning: a page about that run.")
+    ] = "",
+    against: Annotated[
+        str, typer.Option("--against", help="A second experiment (with --run a second run) to set beside it.")
+    ] = "",
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="The same as --member ensemble.")] = False,
+    fresh: Fresh = "false",
+) -> None:
+    """Write one page with scores, pipeline, errors and pictures.
+
+    Examples: hubmap-ml report --experiment demo; hubmap-ml report --member htc; hubmap-ml report --run 3f2a91;
+    hubmap-ml report --experiment mine --against demo
+    """
     from hubmap_ml.stages import report as stage
 
-    outcome = stage.run(experiment=experiment, raw=raw, fresh=_yes(fresh, "fresh"))
+    outcome = stage.run(
+        experiment=experiment,
+        raw=raw,
+        member="ensemble" if ensemble else member,
+        run=run,
+        against=against,
+        fresh=_yes(fresh, "fresh"),
+    )
     _tell(outcome)
     typer.echo(str(outcome.details["page"]))
 

@@ -33,6 +33,7 @@ from hubmap_ml.tracking.resuming import Resumable, forget, interrupted, link
 from hubmap_ml.tracking.retention import Removable, removable, remove
 from hubmap_ml.tracking.runs import (
     DATA_DIGEST,
+    EXPERIMENT,
     FOLD,
     MEMBER,
     REPRODUCES,
@@ -61,6 +62,7 @@ __all__ = [
     "CHAMPION",
     "COMMIT",
     "DATA_DIGEST",
+    "EXPERIMENT",
     "FOLD",
     "MEMBER",
     "PROMOTED",
