@@ -12,6 +12,7 @@ from typing import Any
 
 from hubmap_ml.ensembling import (
     FORCED_TAG,
+    PREDICTIONS_ONLY_TAG,
     Choosing,
     EnsembleStudy,
     Forward,
@@ -194,6 +195,8 @@ def brought_up_to_date(session: Session, client: Any, standing: str, outcome: Ou
 
 def _place(found: Standing, version: Version) -> str:
     """Say where a version stands: whether it leads, by force, or why not."""
+    if version.tags.get(PREDICTIONS_ONLY_TAG) == "true":
+        return ", predictions-only: it knows the test images alone and never leads"
     if found.champion is not None and found.champion.version == version.number:
         return ", champion by force" if version.tags.get(FORCED_TAG) == "true" else ", champion"
     if found.champion is None:
@@ -335,6 +338,7 @@ def _register(
             "hubmap.data_digest": prepared.digest,
             "hubmap.stage_key": at.run.key,
             "hubmap.members": json.dumps([item.version.uri for item in members]),
+            **({PREDICTIONS_ONLY_TAG: "true"} if any(item.is_external for item in members) else {}),
             **({COST_TAG: f"{sum(costs(members)):.4g}"} if costs(members) else {}),
             "hubmap.run": at.run.run_id,
         },

@@ -23,7 +23,7 @@ from hubmap_ml.ensembling import (
 )
 from hubmap_ml.predictor import Trial, network_digests, write_predictor
 from hubmap_ml.spec import ALL_DATA, InputError
-from hubmap_ml.stages import inputs, splits, upstream
+from hubmap_ml.stages import external_members, inputs, splits, upstream
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags, worst_level
 from hubmap_ml.stages.predict import DEVICE_TAG
@@ -248,14 +248,24 @@ def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Cand
     tuned = upstream.tuned(session, member, prepared)
     scored = upstream.predictions_of(session, session.experiment.recipe_of(member), prepared)
     predicted = upstream.predictions_of(session, member, prepared)
-    trained = [
-        upstream.finetuned(session, member, fold, prepared) for fold in session.experiment.folds_of(member)
-    ]
+    folds = () if session.experiment.members[member].is_external else session.experiment.folds_of(member)
+    trained = [upstream.finetuned(session, member, fold, prepared) for fold in folds]
     return _Candidate(member, read_study(tuned), tuned, scored, predicted, trained)
 
 
 def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) -> GateResult:
     session, member = at.session, candidate.member
+    if session.experiment.members[member].is_external:
+        return external_members.examine(
+            at,
+            member,
+            name=model_name(session, member),
+            study=candidate.study,
+            tuned=candidate.tuned,
+            taken_in=candidate.scored[0],
+            prepared=prepared,
+            tags={PROMOTE_KEY: _member_key(session, member, prepared)},
+        )
     recipe = session.experiment.recipe_of(member)
     checkpoint = session.experiment.members[member].finetune.checkpoint
     folds = session.experiment.folds_of(member)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from hubmap_ml.data import PreparedData, read_image
-from hubmap_ml.ensembling import LINE_TAG
+from hubmap_ml.ensembling import KNOWS_TEST_TAG, LINE_TAG
 from hubmap_ml.instances import Annotations, Instances, PredictionSet, read_predictions
 from hubmap_ml.metrics import evaluate
 from hubmap_ml.postprocess import apply_steps, parse_steps
@@ -230,7 +230,7 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Memb
 def _line(session: Session, member: _Member, truth: Annotations | None) -> _Line:
     study = read_study(member.tuned)
     hidden = None
-    if truth is not None:
+    if truth is not None and not any(run.tags.get(KNOWS_TEST_TAG) == "false" for run in member.predicted):
         found = apply_steps(
             on_test_images(member.predicted, session.experiment.merge_iou), parse_steps(study["best_steps"])
         )
