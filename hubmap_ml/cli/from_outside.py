@@ -9,6 +9,7 @@ import typer
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("import-predictions")(import_predictions)
+    app.command("import-workdir")(import_workdir)
 
 
 def import_predictions(
@@ -65,6 +66,49 @@ def import_predictions(
         out=out,
         kind=format,
         first_class=None if first_class < 0 else first_class,
+        raw=raw,
+    )
+    typer.echo(stage.show(found, member, experiment))
+
+
+def import_workdir(
+    work_dir: Annotated[
+        Path, typer.Argument(help="mmdet's work_dir, or a folder with one for each fold (foldK).")
+    ],
+    experiment: Annotated[
+        str, typer.Option("--experiment", help="A file, a folder, or a name in experiments/.")
+    ],
+    member: Annotated[str, typer.Option("--member", help="Name of the external member.")],
+    leak: Annotated[
+        str,
+        typer.Option(
+            "--leak", help="What its networks knew: none, slide, neighbour, duplicate or trained_on."
+        ),
+    ],
+    fold: Annotated[int, typer.Option("--fold", help="Fold that a work_dir without folds held out.")] = 0,
+    checkpoint: Annotated[str, typer.Option("--checkpoint", help="last or best.")] = "last",
+    ema: Annotated[bool, typer.Option("--ema", help="Take the averaged weights.")] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write; imported/MEMBER beside the experiment.")
+    ] = None,
+    raw: Annotated[
+        str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")
+    ] = "",
+) -> None:
+    """Make a live member of trained networks. Example: hubmap-ml import-workdir work_dirs/htc
+    --experiment nuclei --member theirs --leak none
+    """
+    from hubmap_ml.stages import import_workdir as stage
+
+    found = stage.run(
+        work_dir,
+        experiment=experiment,
+        member=member,
+        leak=leak,
+        fold=fold,
+        checkpoint=checkpoint,
+        ema=ema,
+        out=out,
         raw=raw,
     )
     typer.echo(stage.show(found, member, experiment))

@@ -219,12 +219,14 @@ class Member(Part):
 
     ``refit`` names another member whose recipe is trained on all data instead (see ``spec.refit``).
 
-    An ``external`` member was made elsewhere: ``predictions`` is the folder (from the experiment's) that `hubmap-ml
-    import-predictions` wrote. Nothing is trained for it, and ``finetune`` is filled in for those who ask.
+    An ``external`` member was made elsewhere and nothing is trained for it. ``predictions`` is the folder (from the
+    experiment's) that `hubmap-ml import-predictions` wrote; ``finetune`` is filled in for those who ask. Or
+    ``checkpoints`` is one that `hubmap-ml import-workdir` wrote, whose networks stand for ``finetune`` of their folds.
     """
 
     kind: Literal["trained", "external"] = "trained"
     predictions: str | None = Field(default=None, min_length=1)
+    checkpoints: str | None = Field(default=None, min_length=1)
     refit: str | None = None
     trainer: Literal["mmdet"] = "mmdet"
     weights: Annotated[Weights | None, BeforeValidator(_named)] = None
@@ -237,15 +239,17 @@ class Member(Part):
     def _external_are_not_trained(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        external = given.get("kind") == "external"
-        if external != (given.get("predictions") is not None):
-            raise ValueError("'predictions' names the folder of kind: external; give both or neither")
-        if not external:
-            return given
-        filled = {"finetune": _NOT_TRAINED, **given}
-        for key in ("refit", "weights", "pretrain"):
+        folders = [key for key in ("predictions", "checkpoints") if given.get(key) is not None]
+        if len(folders) != (1 if given.get("kind") == "external" else 0):
+            raise ValueError(
+                "'predictions' or 'checkpoints' names the folder of kind: external; give both or neither"
+            )
+        for key in ("refit", "weights", "pretrain") if folders else ():
             if given.get(key) is not None:
                 raise ValueError(f"{key!r} is said of a trained member, and this one is external")
+        if folders != ["predictions"]:
+            return given
+        filled = {"finetune": _NOT_TRAINED, **given}
         filled_in = (Finetune(**_NOT_TRAINED), Predict())
         for key, plain in zip(("finetune", "predict"), filled_in, strict=True):
             if _says_more(filled.get(key, {}), plain):
@@ -253,9 +257,9 @@ class Member(Part):
         return filled
 
     @property
-    def is_external(self) -> bool:
-        """Whether its predictions were made elsewhere."""
-        return self.kind == "external"
+    def is_predictions(self) -> bool:
+        """Whether it is predictions alone, made elsewhere."""
+        return self.predictions is not None and self.kind == "external"
 
 
 _NOT_TRAINED: dict[str, Any] = {"config": ""}
@@ -463,7 +467,7 @@ class Experiment(Part):
                     f"members.{name}: not a member's name (a letter, then letters, digits, '_' or '-'; "
                     f"not {', '.join(RESERVED_MEMBER_NAMES)})"
                 )
-            if member.is_external:
+            if member.is_predictions:
                 continue
             for stage in (member.pretrain, member.finetune):
                 if stage is not None and stage.pool not in self.data.pools:
@@ -498,7 +502,7 @@ class Experiment(Part):
                         f"ensemble.{key} names {name!r}, which is no member; members: {', '.join(self.members)}"
                     )
         highest = _ends(self.tune.space.get("nms_iou"))[1]
-        trained = [member for member in self.members.values() if not member.is_external]
+        trained = [member for member in self.members.values() if not member.is_predictions]
         kept = min((member.predict.dedupe_iou for member in trained), default=1.0)
         if highest is not None and highest > kept:
             raise ValueError(
@@ -519,7 +523,7 @@ class Experiment(Part):
     def fold_named(self, member: str, fold: int) -> int:
         """Return ``fold``, or ``ALL_DATA`` for a refit or external member, which is one whatever fold is named."""
         declared = self.members[member]
-        return ALL_DATA if declared.refit is not None or declared.is_external else fold
+        return ALL_DATA if declared.refit is not None or declared.is_predictions else fold
 
     def recipe_of(self, member: str) -> str:
         """Return the member whose cross-validation tells a member's worth: itself, or what it refits."""

@@ -338,7 +338,7 @@ def _register(
             "hubmap.data_digest": prepared.digest,
             "hubmap.stage_key": at.run.key,
             "hubmap.members": json.dumps([item.version.uri for item in members]),
-            **({PREDICTIONS_ONLY_TAG: "true"} if any(item.is_external for item in members) else {}),
+            **({PREDICTIONS_ONLY_TAG: "true"} if any(item.is_predictions for item in members) else {}),
             **({COST_TAG: f"{sum(costs(members)):.4g}"} if costs(members) else {}),
             "hubmap.run": at.run.run_id,
         },

@@ -15,7 +15,14 @@ import numpy as np
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import line_of
 from hubmap_ml.spec import ALL_DATA, Experiment, InputError, StageInputs
-from hubmap_ml.stages import imported_predictions, initial_weights, precision, splits, weight_files
+from hubmap_ml.stages import (
+    imported_predictions,
+    imported_work_dir,
+    initial_weights,
+    precision,
+    splits,
+    weight_files,
+)
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
 
@@ -61,7 +68,7 @@ def predict(session: Session, member: str, fold: int, data: PreparedData) -> Sta
     declared = session.experiment.members[member]
     held_out = splits.finetune_split(session, member, fold, data).valid
     test = splits.test_rows(data)
-    if declared.is_external:
+    if declared.is_predictions:
         made = {
             "imported": imported_predictions.imported(session, member).digest,
             "held_out": _ids(data, held_out),
@@ -220,6 +227,10 @@ def _training(
     kept = sorted(experiment.keep.checkpoints)
     # A run that kept both serves every later wish; one that kept less is another result.
     special: dict[str, Any] = {} if kept == ["best", "last"] else {"checkpoints": kept}
+    elsewhere = imported_work_dir.imported(session, member)
+    if elsewhere is not None:
+        special["imported"] = {str(fold): digest for fold, digest in elsewhere.digests.items()}
+        special["leak_level"] = str(elsewhere.leak_level)
     named = experiment.members[member].weights
     if named is not None and not upstream:
         special["weights"] = {

@@ -232,7 +232,7 @@ def _train(session: Session, steps: _Steps, member: str, data: PreparedData) -> 
     What was made elsewhere is only taken in.
     """
     made: set[str] = set()
-    if session.experiment.members[member].is_external:
+    if session.experiment.members[member].is_predictions:
         wanted = inputs.predict(session, member, ALL_DATA, data)
         steps.here(wanted, predict.work, member, ALL_DATA, name=name_of("predict", member, ALL_DATA))
         return

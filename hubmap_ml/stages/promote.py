@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hubmap_ml.ensembling import (
+    EXTERNAL_TAG,
     GATE_TAG,
     PROXY_TAG,
     FoldRecord,
@@ -248,14 +249,14 @@ def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Cand
     tuned = upstream.tuned(session, member, prepared)
     scored = upstream.predictions_of(session, session.experiment.recipe_of(member), prepared)
     predicted = upstream.predictions_of(session, member, prepared)
-    folds = () if session.experiment.members[member].is_external else session.experiment.folds_of(member)
+    folds = () if session.experiment.members[member].is_predictions else session.experiment.folds_of(member)
     trained = [upstream.finetuned(session, member, fold, prepared) for fold in folds]
     return _Candidate(member, read_study(tuned), tuned, scored, predicted, trained)
 
 
 def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) -> GateResult:
     session, member = at.session, candidate.member
-    if session.experiment.members[member].is_external:
+    if session.experiment.members[member].is_predictions:
         return external_members.examine(
             at,
             member,
@@ -322,6 +323,7 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
                 **result.tags(),
                 **leak_tags(candidate.behind_the_score),
                 **_cost_tags(verdict.trial),
+                **({} if session.experiment.members[member].kind == "trained" else {EXTERNAL_TAG: "true"}),
                 PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,

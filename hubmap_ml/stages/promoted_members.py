@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubmap_ml.ensembling import EXTERNAL_TAG, KNOWS_TEST_TAG, LINE_TAG, MemberSteps, members_named
+from hubmap_ml.ensembling import KNOWS_TEST_TAG, LINE_TAG, MemberSteps, members_named
 from hubmap_ml.instances import PredictionSet
 from hubmap_ml.postprocess import candidate_steps, parse_steps
 from hubmap_ml.predictor import Merge, Steps, leaves_of, node_to_data, nodes_of, read_manifest
@@ -41,9 +41,9 @@ class PromotedMember:
     refit: Sequence[FoundRun] = ()
 
     @property
-    def is_external(self) -> bool:
+    def is_predictions(self) -> bool:
         """Whether it is predictions alone, made elsewhere."""
-        return self.version.tags.get(EXTERNAL_TAG) == "true"
+        return KNOWS_TEST_TAG in self.version.tags
 
 
 def promoted_members(session: Session, client: Any, standing: str) -> list[PromotedMember]:

@@ -71,7 +71,7 @@ class Session:
             InputError: the file cannot be read, sets what belongs to the platform, or lacks an overridden key.
         """
         part = getattr(self.experiment.members[member], stage)
-        if part is None or self.experiment.members[member].is_external:
+        if part is None or self.experiment.members[member].is_predictions:
             return None
         if self.configs is not None:
             return self._recorded_config(member, stage)
@@ -93,7 +93,7 @@ class Session:
         check_classes(steps, self.experiment.data.types)
         if any(isinstance(step, SoftNms) for step in steps):
             for name, member in self.experiment.members.items():
-                if member.predict.dedupe_iou < 1 and not member.is_external:
+                if member.predict.dedupe_iou < 1 and not member.is_predictions:
                     raise InputError(
                         f"members.{name}.predict.dedupe_iou is {member.predict.dedupe_iou:g}, so near duplicates are "
                         "not among the candidates whose scores soft_nms is to lower; set it to 1 or use nms"

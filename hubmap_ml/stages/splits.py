@@ -51,7 +51,7 @@ def finetune_split(session: Session, member: str, fold: int, data: PreparedData)
     Of an external member all images of folds are held out that its out-of-fold predictions speak of.
     """
     declared = session.experiment.members[member]
-    if declared.is_external:
+    if declared.is_predictions:
         rows = pool_rows(session, session.experiment.data.folds.pool, data)
         known = imported(session, member).ids[OUT_OF_FOLD]
         predicted = np.array([str(name) in known for name in data.images.ids[rows]], bool)

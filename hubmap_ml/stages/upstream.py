@@ -148,7 +148,7 @@ def predicted(session: Session, member: str, fold: int, at: Prepared) -> FoundRu
     found = _recorded(session, "predict", member, fold) or find_run(session.experiment.name, wanted.key)
     if found is not None:
         return found
-    if session.experiment.members[member].is_external:  # cheap: nothing is predicted, it is only taken in
+    if session.experiment.members[member].is_predictions:  # cheap: nothing is predicted, it is only taken in
         session = dataclasses.replace(session, with_upstream=True)
     else:
         finetuned(session, member, fold, at)
