@@ -97,7 +97,7 @@ def _read_labels(folder: Path, images: Images, categories: Sequence[Category]) -
             raise InputError(f"{file}: there is no image {file.stem!r}")
         row = row_of[file.stem]
         size = int(images.widths[row]), int(images.heights[row])
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        for number, line in enumerate(_text(file).splitlines(), start=1):
             if line.strip():
                 names.append(f"{file}, line {number}")
                 records.append({"image_id": file.stem, **_label(line.split(), size, names[-1])})
@@ -110,6 +110,13 @@ def _read_labels(folder: Path, images: Images, categories: Sequence[Category]) -
         label_of=_labels(categories, 0),
         name_of=names.__getitem__,
     )
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{file}: cannot be read as text ({error})") from None
 
 
 def _label(words: Sequence[str], size: tuple[int, int], where: str) -> dict[str, Any]:
