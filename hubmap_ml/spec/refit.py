@@ -9,7 +9,7 @@ What its networks are worth is told by the recipe's cross-validation, "by proxy"
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 ALL_DATA = -1
 """In place of a fold's number: nothing is held out (as an image outside every fold has this number)."""
@@ -60,5 +60,5 @@ def _filled(name: str, member: Any, members: Mapping[str, Any]) -> Any:
     return {**recipe, **member}
 
 
-def _trained_on_folds(member: Any) -> bool:
+def _trained_on_folds(member: Any) -> TypeGuard[Mapping[str, Any]]:
     return isinstance(member, Mapping) and member.get("refit") is None and member.get("kind") != "external"

@@ -28,6 +28,7 @@ from hubmap_ml.instances import (
 from hubmap_ml.instances.foreign_results import DETECTRON2_FILE
 from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.stages import splits, upstream
+from hubmap_ml.stages.candidates import MERGE
 from hubmap_ml.stages.imported_predictions import (
     OUT_OF_FOLD,
     TABLES,
@@ -127,6 +128,12 @@ def run(
         raise InputError(
             f"{test}: has {len(read[TEST].images)} of the {len(wanted[TEST][1])} test images; give all of them"
         )
+    for name, found in read.items():
+        if _views(found) != _views(read[OUT_OF_FOLD]):
+            raise InputError(
+                f"{wanted[name][0]}: was predicted with other views than {predictions}; one member looks at all its "
+                "images in one way"
+            )
     beside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -185,7 +192,10 @@ def read_foreign(path: Path, images: Images, data: PreparedData, how: Foreign) -
             f"{path}: scores from {found.scores.min():g} to {found.scores.max():g}; they must lie between 0 and 1"
         )
     return found.replace(
-        cluster_offsets=None, member_rows=None, file_order=None, sources=found.sources or (IMPORTED,)
+        cluster_offsets=None,
+        member_rows=None,
+        file_order=None,
+        sources=found.sources if len(found.sources) > 1 else (IMPORTED,),
     )
 
 
@@ -201,6 +211,11 @@ def show(found: Imported, member: str, session_file: str) -> str:
 def _in_folds(session: Session, data: PreparedData) -> NDArray[np.int64]:
     rows = splits.pool_rows(session, session.experiment.data.folds.pool, data)
     return np.asarray(rows[data.images.folds[rows] >= 0], np.int64)
+
+
+def _views(found: PredictionSet) -> tuple[object, ...]:
+    """The views of predictions, and how they are to be merged."""
+    return found.sources, found.properties.get(MERGE)
 
 
 def _whole_folds(found: PredictionSet) -> PredictionSet:

@@ -63,13 +63,6 @@ class Imported:
         return read_predictions(self.folder / name)
 
 
-def folder_of(session: Session, member: str) -> Path:
-    """Return the folder that an external member names, from the experiment's own."""
-    named = session.experiment.members[member].predictions
-    assert named is not None
-    return session.experiment.folder / named
-
-
 def imported(session: Session, member: str) -> Imported:
     """Return what an external member's folder says.
 
@@ -77,7 +70,7 @@ def imported(session: Session, member: str) -> Imported:
         InputError: no such folder, or no import; with the command to type.
     """
     return open_import(
-        folder_of(session, member),
+        session.import_folder(member),
         f"run 'hubmap-ml import-predictions --experiment {session.words.get('experiment', session.experiment.name)} "
         f"--member {member} FILE' first",
     )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.ensembling import EXTERNAL_TAG
-from hubmap_ml.spec import InputError, LeakLevel
+from hubmap_ml.spec import InputError, LeakLevel, encode_config
 from hubmap_ml.stages import splits
 from hubmap_ml.stages.leaks import record_training_images
+from hubmap_ml.stages.record import TAKEN_IN, TAKEN_IN_TAG
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome, Session
 
@@ -72,7 +72,7 @@ def imported(session: Session, member: str) -> WorkDir | None:
     declared = session.experiment.members[member]
     if declared.kind != "external" or declared.checkpoints is None:
         return None
-    return open_import(session.experiment.folder / declared.checkpoints)
+    return open_import(session.import_folder(member))
 
 
 def open_import(folder: Path) -> WorkDir:
@@ -119,10 +119,14 @@ def take_in(at: Running, member: str, fold: int, found: WorkDir, data: PreparedD
     As seen by it stand the images that this experiment would have trained it on; what else it saw is declared.
     """
     folder = found.checkpoint(fold)
+    config = at.session.member_config(member, "finetune")
+    assert config is not None
+    at.recorder.data(encode_config(config), "member_config.json")
+    at.recorder.artifact(found.folder / MANIFEST, TAKEN_IN)
     train = splits.finetune_split(at.session, member, fold, data).train
     record_training_images(at, "finetune", data.images.ids[train], start=None)
     at.recorder.params({"member": member, "source": found.sources[fold]})
-    at.run.tag({EXTERNAL_TAG: "true"})
+    at.run.tag({TAKEN_IN_TAG: "true"})
     for name in at.session.experiment.keep.checkpoints:
         for file in FILES:
             at.recorder.artifact(folder / file, f"checkpoints/{name}")

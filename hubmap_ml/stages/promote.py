@@ -191,7 +191,8 @@ def _verdict(chosen: Sequence[Version], refused: Mapping[str, str]) -> str:
 
 def _marks(tags: Mapping[str, str]) -> str:
     proxy = f", scored by proxy of {tags[PROXY_TAG]}" if PROXY_TAG in tags else ""
-    return f"leak level {leak_in_words(tags)}{proxy}"
+    outside = ", made elsewhere" if tags.get(EXTERNAL_TAG) == "true" else ""
+    return f"leak level {leak_in_words(tags)}{proxy}{outside}"
 
 
 def _told(refused: Mapping[str, str]) -> str:

@@ -45,6 +45,12 @@ class PromotedMember:
         """Whether it is predictions alone, made elsewhere."""
         return KNOWS_TEST_TAG in self.version.tags
 
+    @property
+    def seconds(self) -> float | None:
+        """What an image costs: as `promote` measured it, nothing where predictions are only looked up; None unknown."""
+        cost = "0" if self.is_predictions else self.version.tags.get(COST_TAG)
+        return None if cost is None else float(cost)
+
 
 def promoted_members(session: Session, client: Any, standing: str) -> list[PromotedMember]:
     """Return the members that are promoted now, in the experiment's order.
@@ -133,6 +139,6 @@ def member_tree(item: PromotedMember, merge_iou: float) -> tuple[dict[str, Any],
 
 
 def costs(members: Sequence[PromotedMember]) -> tuple[float, ...]:
-    """Return the seconds an image of each member, as `promote` measured them; () where it did not of all."""
-    found = [item.version.tags.get(COST_TAG) for item in members]
-    return tuple(float(cost) for cost in found if cost is not None) if None not in found else ()
+    """Return the seconds an image of each member; () where they are not known of all."""
+    found = [item.seconds for item in members]
+    return tuple(cost for cost in found if cost is not None) if None not in found else ()
