@@ -50,12 +50,7 @@ def read_coco(path: Path | str, categories: Sequence[str] | None = None) -> Anno
         InputError: no such file, no json, a missing or wrong record (named), an unknown category name.
     """
     path = Path(path)
-    data = load_json(path)
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: a COCO file is an object with images, annotations and categories")
-    for key in ("images", "annotations", "categories"):
-        if key not in data:
-            raise InputError(f"{path}: no {key!r} (found {', '.join(map(str, list(data)[:8]))})")
+    data = _object(path, ("images", "annotations", "categories"))
     found = read_categories(path, records_of(path, data, "categories"))
     images = read_images(path, records_of(path, data, "images"))
     records = records_of(path, data, "annotations")
@@ -99,6 +94,28 @@ def read_coco(path: Path | str, categories: Sequence[str] | None = None) -> Anno
         return annotations.with_categories(categories)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def read_coco_images(path: Path) -> tuple[Images, tuple[Category, ...]]:
+    """Read the images and categories of a COCO file; its annotations, where it has any, are not looked at.
+
+    Raises:
+        InputError: as ``read_coco``.
+    """
+    data = _object(path, ("images", "categories"))
+    return read_images(path, records_of(path, data, "images")), read_categories(
+        path, records_of(path, data, "categories")
+    )
+
+
+def _object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    data = load_json(path)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a COCO file is an object with images, annotations and categories")
+    for key in keys:
+        if key not in data:
+            raise InputError(f"{path}: no {key!r} (found {', '.join(map(str, list(data)[:8]))})")
+    return data
 
 
 def write_coco(path: Path | str, annotations: Annotations) -> None:

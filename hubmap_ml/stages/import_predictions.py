@@ -1,67 +1,34 @@
 """`import-predictions`: predictions made elsewhere become the folder of an external member, checked.
 
-Read are COCO results, the csv of a known competition, what Detectron2 and Ultralytics leave, and our Parquet. Nothing
-of the foreign tool is needed and nothing of it is executed. Neither a run nor a version is made: the stages do that for
-the member that names the folder.
+`foreign_predictions` says what is read. Nothing of the foreign tool is needed and nothing of it is executed. Neither a
+run nor a version is made: the stages do that for the member that names the folder. Without an experiment there is no
+member either: the same files become our Parquet, for the commands that take anyone's predictions.
 """
 
-import hashlib
 import logging
-import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.instances import (
-    Images,
-    PredictionSet,
-    read_coco_results,
-    read_detectron2_results,
-    read_predictions,
-    read_ultralytics_results,
-    write_predictions,
-)
-from hubmap_ml.instances.foreign_results import DETECTRON2_FILE
+from hubmap_ml.instances import PredictionSet, write_predictions
 from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.stages import splits, upstream
 from hubmap_ml.stages.candidates import MERGE
+from hubmap_ml.stages.foreign_predictions import AUTO, Foreign, read_foreign, read_listed, source_in_words
+from hubmap_ml.stages.import_folders import folder_to_write, refuse_existing, written_whole
 from hubmap_ml.stages.imported_predictions import (
     OUT_OF_FOLD,
-    TABLES,
     TEST,
     Imported,
     open_import,
     write_manifest,
 )
 from hubmap_ml.stages.session import Session, open_session
-from hubmap_ml.submission import format_of
-from hubmap_ml.submission.tables import read_table
 
 log = logging.getLogger(__name__)
-
-FORMATS = ("auto", "coco", "csv", "detectron2", "ultralytics", "parquet")
-IMPORTED = "imported"
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """How a foreign file is to be read.
-
-    Attributes:
-        kind: one of `FORMATS`.
-        first_class: number of the first class where the file counts classes; None tells from the file.
-    """
-
-    kind: str = "auto"
-    first_class: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in FORMATS:
-            raise InputError(f"--format is {self.kind!r}; known: {', '.join(FORMATS)}")
 
 
 def run(
@@ -74,8 +41,7 @@ def run(
     test_leak: str = "",
     sets: Mapping[str, Path] | None = None,
     out: Path | None = None,
-    kind: str = "auto",
-    first_class: int | None = None,
+    how: Foreign = AUTO,
     raw: str = "",
 ) -> Imported:
     """Import the predictions of an external member.
@@ -89,8 +55,7 @@ def run(
         test_leak: the leak level of the test and further predictions; by default that of ``leak``.
         sets: further predictions, by the pool whose images they are of.
         out: the folder to write; by default ``imported/MEMBER`` beside the experiment's file.
-        kind: one of `FORMATS`.
-        first_class: see `Foreign`.
+        how: the format of all these files.
         raw: folder of raw files, in place of the experiment's own.
 
     Raises:
@@ -99,16 +64,8 @@ def run(
     """
     session = open_session(experiment=experiment, raw=raw)
     level = LeakLevel.named(leak)
-    how = Foreign(kind, first_class)
-    named = session.experiment.members.get(member)
-    if out is None:
-        folder = session.experiment.folder / (
-            named.predictions if named is not None and named.predictions else f"{IMPORTED}/{member}"
-        )
-    else:
-        folder = out
-    if folder.exists():
-        raise InputError(f"{folder}: exists already; remove it, or name another folder with --out")
+    test_level = LeakLevel.named(test_leak) if test_leak else level
+    folder = folder_to_write(session, member, out)
     data = upstream.prepared(session).data
     wanted: dict[str, tuple[Path, NDArray[np.int64]]] = {OUT_OF_FOLD: (predictions, _in_folds(session, data))}
     if test is not None:
@@ -121,7 +78,8 @@ def run(
             raise InputError(f"--set {name}={path}: {name!r} is no pool of the experiment; pools: {pools}")
         wanted[name] = (path, splits.pool_rows(session, name, data))
     read = {
-        name: read_foreign(path, data.images.take(rows), data, how) for name, (path, rows) in wanted.items()
+        name: read_foreign(path, data.images.take(rows), data.categories, how)
+        for name, (path, rows) in wanted.items()
     }
     read[OUT_OF_FOLD] = _whole_folds(read[OUT_OF_FOLD])
     if TEST in read and len(read[TEST].images) != len(wanted[TEST][1]):
@@ -134,68 +92,42 @@ def run(
                 f"{wanted[name][0]}: was predicted with other views than {predictions}; one member looks at all its "
                 "images in one way"
             )
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
-    for name, found in read.items():
-        write_predictions(beside / name, found)
-    write_manifest(
-        beside,
-        {name: (found, _source(wanted[name][0], how)) for name, found in read.items()},
-        data.categories,
-        leak_level=level,
-        test_leak_level=LeakLevel.named(test_leak) if test_leak else level,
-    )
-    beside.rename(folder)
+    with written_whole(folder) as beside:
+        for name, found in read.items():
+            write_predictions(beside / name, found)
+        write_manifest(
+            beside,
+            {name: (found, source_in_words(wanted[name][0], how)) for name, found in read.items()},
+            data.categories,
+            leak_level=level,
+            test_leak_level=test_level,
+        )
     return open_import(folder)
 
 
-def read_foreign(path: Path, images: Images, data: PreparedData, how: Foreign) -> PredictionSet:
-    """Read foreign predictions as ours.
+def convert(predictions: Path, listed: Path, out: Path, how: Foreign = AUTO) -> PredictionSet:
+    """Write foreign predictions as our Parquet, without an experiment.
 
     Args:
-        path: file or folder.
-        images: those that it may speak of.
-        data: whose classes it speaks of.
-        how: its format.
-
-    Returns:
-        Predictions over the images that it speaks of (in a format that lists no empty ones: all), with the
-        experiment's own table of images and categories.
+        predictions: file or folder.
+        listed: which images and classes there are, see `read_listed`.
+        out: the folder to write.
+        how: the format of the file.
 
     Raises:
-        InputError: it cannot be read, names other images, sizes or classes, has no masks, or scores outside 0 to 1.
+        InputError: as `read_foreign` and `read_listed`, or the folder is there already.
     """
-    kind = _kind(path) if how.kind == "auto" else how.kind
-    categories = data.categories
-    if kind == "parquet":
-        found = _ours(path, images, data)
-    elif kind == "csv":
-        named = read_table(path, ("id",))["id"].tolist()
-        found = format_of(path).read(
-            path, images=images.take(np.flatnonzero(np.isin(images.ids, named))), categories=categories
-        )
-    elif kind == "detectron2":
-        found = read_detectron2_results(path, images, categories, first_class=how.first_class)
-    elif kind == "ultralytics":
-        found = read_ultralytics_results(path, images, categories, first_class=how.first_class)
-    else:
-        found = read_coco_results(path, images, categories)
-    if found.masks is None:
-        raise InputError(f"{path}: these predictions have no masks; export them with masks")
-    if len(found.images) == 0:
-        raise InputError(
-            f"{path}: says nothing of the images that were asked for; are these files of the same data?"
-        )
-    if len(found.scores) and not (found.scores.min() >= 0 and found.scores.max() <= 1):
-        raise InputError(
-            f"{path}: scores from {found.scores.min():g} to {found.scores.max():g}; they must lie between 0 and 1"
-        )
-    return found.replace(
-        cluster_offsets=None,
-        member_rows=None,
-        file_order=None,
-        sources=found.sources if len(found.sources) > 1 else (IMPORTED,),
+    refuse_existing(out)
+    found = read_foreign(predictions, *read_listed(listed), how)
+    write_predictions(out, found)
+    return found
+
+
+def show_converted(found: PredictionSet, out: Path) -> str:
+    """Say what was written and what it is good for."""
+    return (
+        f"{out}: {len(found.scores)} instances on {len(found.images)} images; give it as --predictions to evaluate, "
+        "tune, compare and ensemble"
     )
 
 
@@ -234,44 +166,3 @@ def _whole_folds(found: PredictionSet) -> PredictionSet:
     if empty:
         log.info("%d of %d images have no instance", empty, int(seen.sum()))
     return found.take_images(np.flatnonzero(seen))
-
-
-def _kind(path: Path) -> str:
-    if path.is_dir():
-        if all((path / name).is_file() for name in TABLES):
-            return "parquet"
-        return (
-            "detectron2" if list(path.glob("*.pth")) or (path / DETECTRON2_FILE).is_file() else "ultralytics"
-        )
-    if path.suffix == ".csv":
-        return "csv"
-    if path.suffix == ".json":
-        return "detectron2" if path.name == DETECTRON2_FILE else "coco"
-    raise InputError(
-        f"{path}: no predictions are known by this name; say which with --format {'|'.join(FORMATS[1:])}"
-    )
-
-
-def _ours(path: Path, images: Images, data: PreparedData) -> PredictionSet:
-    """Our Parquet over our table of images; other images in it are left out."""
-    found = read_predictions(path)
-    names = [category.name for category in found.categories]
-    if names != [category.name for category in data.categories]:
-        wanted = ", ".join(category.name for category in data.categories)
-        raise InputError(f"{path}: has the categories {', '.join(names)}; the experiment has {wanted}")
-    kept = found.take_images(np.flatnonzero(images.has(list(found.images.ids))))
-    table = images.take(images.rows_of(list(kept.images.ids)))
-    other = (table.heights != kept.images.heights) | (table.widths != kept.images.widths)
-    if other.any():
-        raise InputError(
-            f"{path}: image {table.ids[other][0]!r} has another size than in the experiment's data"
-        )
-    return kept.replace(images=table, categories=data.categories)
-
-
-def _source(path: Path, how: Foreign) -> str:
-    kind = _kind(path) if how.kind == "auto" else how.kind
-    if path.is_dir():
-        return f"{kind}, folder {path.name}"
-    with path.open("rb") as file:
-        return f"{kind}, {path.name}, sha256 {hashlib.file_digest(file, 'sha256').hexdigest()}"

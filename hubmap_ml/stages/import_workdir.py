@@ -6,16 +6,15 @@ folder is executed. Neither a run nor a version is made: the stages do that for 
 
 import pprint
 import re
-import shutil
 from pathlib import Path
 
 from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.spec.dumped_config import class_count, member_config_of, read_dumped_config
 from hubmap_ml.stages import upstream
-from hubmap_ml.stages.imported_work_dir import CONFIG, WorkDir, write_manifest
+from hubmap_ml.stages.import_folders import folder_to_write, written_whole
+from hubmap_ml.stages.imported_work_dir import CONFIG, WorkDir, open_import, write_manifest
 from hubmap_ml.stages.session import open_session
 
-IMPORTED = "imported"
 CHECKPOINTS = ("last", "best")
 _FOLD = re.compile(r".*fold[_-]?([0-9]+)")
 _EPOCH = re.compile(r"epoch_([0-9]+)")
@@ -53,9 +52,7 @@ def run(
     level = LeakLevel.named(leak)
     if checkpoint not in CHECKPOINTS:
         raise InputError(f"--checkpoint is {checkpoint!r}; known: {', '.join(CHECKPOINTS)}")
-    folder = session.experiment.folder / IMPORTED / member if out is None else out
-    if folder.exists():
-        raise InputError(f"{folder}: exists already; remove it, or name another folder with --out")
+    folder = folder_to_write(session, member, out)
     n = session.experiment.data.folds.n
     folds = folds_of(work_dir, fold)
     for number, place in folds.items():
@@ -81,23 +78,20 @@ def run(
 
     from hubmap_ml.models.foreign_checkpoints import import_checkpoint  # torch comes with it
 
-    beside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    beside.mkdir(parents=True)
     made = {}
-    for number, source in sources.items():
-        written = import_checkpoint(configs[first], categories, source, beside / f"fold{number}", ema=ema)
-        made[number] = (written.digest, f"mmdet work_dir {folds[number].name}, {source.name}")
-    if len({digest for digest, _ in made.values()}) != len(made):
-        raise InputError(f"{work_dir}: two folds have the same weights; each fold's network is its own")
-    text = "".join(
-        f"{key} = {pprint.pformat(value, width=100, sort_dicts=False)}\n"
-        for key, value in configs[first].items()
-    )
-    (beside / CONFIG).write_text(text, encoding="utf-8")
-    write_manifest(beside, made, leak_level=level)
-    beside.rename(folder)
-    return WorkDir(folder, level, {k: v[0] for k, v in made.items()}, {k: v[1] for k, v in made.items()})
+    with written_whole(folder) as beside:
+        for number, source in sources.items():
+            written = import_checkpoint(configs[first], categories, source, beside / f"fold{number}", ema=ema)
+            made[number] = (written.digest, f"mmdet work_dir {folds[number].name}, {source.name}")
+        if len({digest for digest, _ in made.values()}) != len(made):
+            raise InputError(f"{work_dir}: two folds have the same weights; each fold's network is its own")
+        text = "".join(
+            f"{key} = {pprint.pformat(value, width=100, sort_dicts=False)}\n"
+            for key, value in configs[first].items()
+        )
+        (beside / CONFIG).write_text(text, encoding="utf-8")
+        write_manifest(beside, made, leak_level=level)
+    return open_import(folder)
 
 
 def folds_of(work_dir: Path, fold: int) -> dict[int, Path]:

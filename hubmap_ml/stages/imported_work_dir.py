@@ -99,7 +99,7 @@ def open_import(folder: Path) -> WorkDir:
         raise InputError(f"{path}: not an import of a work_dir ({error!r}); import it again") from None
 
 
-def write_manifest(folder: Path, folds: Mapping[int, tuple[str, str]], *, leak_level: LeakLevel) -> WorkDir:
+def write_manifest(folder: Path, folds: Mapping[int, tuple[str, str]], *, leak_level: LeakLevel) -> None:
     """Write ``import.json``; ``folds`` holds each fold's digest of weights and where they came from."""
     data = {
         "format": FORMAT,
@@ -110,7 +110,6 @@ def write_manifest(folder: Path, folds: Mapping[int, tuple[str, str]], *, leak_l
         },
     }
     (folder / MANIFEST).write_text(json.dumps(data, indent=1), encoding="utf-8")
-    return open_import(folder)
 
 
 def take_in(at: Running, member: str, fold: int, found: WorkDir, data: PreparedData) -> Outcome:

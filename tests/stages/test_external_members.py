@@ -223,7 +223,6 @@ def test_folds_without_any_instance_count_as_not_predicted(place: Path, data: Pr
     ("options", "words"),
     [
         ({"leak": "little"}, "'little' is no leak level"),
-        ({"kind": "tar"}, "--format is 'tar'"),
         ({"sets": {"elsewhere": Path("x.json")}}, "'elsewhere' is no pool"),
         ({"sets": {"test": Path("x.json")}}, "is given without --set"),
         ({"test": Path("missing.json")}, "missing.json: no such file"),
