@@ -1,22 +1,25 @@
-"""What mmdet left of a training becomes a live member: imported, taken in, predicting, promoted."""
+"""What mmdet left of a training becomes a live member: taken in, predicting, promoted, fused with others' files."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
-from hubmap_ml.data import generate
+from hubmap_ml.data import PreparedData, generate
+from hubmap_ml.instances import write_predictions
 from hubmap_ml.models import build_detector, read_checkpoint
 from hubmap_ml.models.detectors import set_class_counts
+from hubmap_ml.serving import load_predictor
 from hubmap_ml.spec import InputError
 from hubmap_ml.spec.config_files import load_config_file
-from hubmap_ml.stages import finetune, import_workdir, predict, promote, tune
+from hubmap_ml.stages import finetune, import_predictions, import_workdir, main, reproduce, upstream
 from hubmap_ml.stages.session import Session, open_session
 from hubmap_ml.tracking import get_run, open_store, versions
-from tests.stages.registered_members import MEMBERS, STEPS, TISSUE
+from tests.stages.registered_members import MEMBERS, STEPS, TISSUE, candidates
 
 TEXT = f"""
 name: dirs
@@ -24,7 +27,9 @@ data: {{raw: raw, folds: {{n: 2}}, pools: {{finetune: {{dataset: 1}}}}}}
 postprocess: {json.dumps(STEPS)}
 members:
   theirs: {{kind: external, checkpoints: imported/theirs, finetune: {{config: imported/theirs/member.py}}}}
+  files: {{kind: external, predictions: imported/files}}
 tune: {{trials: 3, space: {{score: [0.01, 0.5]}}}}
+ensemble: {{select: all, trials: 3, space: {{}}}}
 """
 
 
@@ -70,7 +75,28 @@ def bring(place: Path, **options: Any) -> Any:
     )
 
 
-def test_a_work_dir_becomes_a_member_that_predicts(place: Path) -> None:
+def bring_files(place: Path, data: PreparedData) -> None:
+    """Predictions of all images of folds, and of the test images, as files of another member."""
+    hidden = upstream.hidden_truth(data)
+    assert hidden is not None
+    of_test = candidates(hidden, 2, 0.2)
+    table = data.images.take(data.images.rows_of(list(of_test.images.ids)))
+    write_predictions(place / "test", of_test.replace(images=table, categories=data.categories))
+    of_folds = data.annotations_of(np.flatnonzero(data.images.folds >= 0))
+    write_predictions(place / "oof", candidates(of_folds, 1, 0.2))
+    import_predictions.run(
+        place / "oof",
+        experiment=str(place / "experiment.yaml"),
+        raw=str(place / "raw"),
+        member="files",
+        leak="slide",
+        test=place / "test",
+    )
+
+
+def test_a_work_dir_becomes_a_member_that_predicts_and_is_fused_with_files(
+    place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     leave_work_dir(place / "work_dirs")
     found = bring(place)
     state = torch.load(place / "work_dirs" / "maskrcnn_fold1" / "epoch_2.pth", weights_only=True)[
@@ -84,16 +110,33 @@ def test_a_work_dir_becomes_a_member_that_predicts(place: Path) -> None:
     assert read_checkpoint(found.folder / "fold1").categories[0][1] == "blood_vessel"
 
     session = session_of(place)
+    data = upstream.prepared(session).data
+    bring_files(place, data)
+    done = main.work(session, lambda _: None, lambda _: None)
+    runs = {step.name: step.run_id for step in done.steps}
+    client = open_store()
     for fold in range(2):
-        finetune.work(session, "theirs", fold)
-        done = predict.work(session, "theirs", fold)
-        assert get_run(open_store(), done.run_id).tags["hubmap.leak_level"] == "neighbour"
-    tune.work(session, "theirs")
-    assert promote.work(session).details["refused"] == {}
-    [version] = versions(open_store(), "dirs.theirs")
+        assert (
+            get_run(client, runs[f"predict · theirs · fold {fold}"]).tags["hubmap.leak_level"] == "neighbour"
+        )
+    [version] = versions(client, "dirs.theirs")
     assert version.tags["hubmap.external"] == "true"
     assert "hubmap.knows_test_images" not in version.tags
     assert version.tags["hubmap.gate.reproduces"].startswith("ok")
+
+    [fused] = versions(client, "dirs.ensemble")
+    assert fused.tags["hubmap.predictions_only"] == "true"
+    assert Path(done.submission).is_file()
+    assert [row.badge for row in done.rows] == [
+        "promoted v1, made elsewhere", "promoted v1, made elsewhere", "predictions-only v1",
+    ]  # fmt: skip
+    with pytest.raises(InputError, match="knows only their images"):
+        load_predictor(fused.uri, device="cpu").predict(data.sources(np.flatnonzero(data.images.folds == 0)))
+
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert reproduce.run(runs["predict · theirs · fold 0"], device="cpu").identical
+    with pytest.raises(InputError, match="there is nothing to repeat"):
+        reproduce.run(runs["finetune · theirs · fold 0"])
 
 
 def test_changed_weights_are_refused(place: Path) -> None:
