@@ -74,6 +74,10 @@ TEST_REFUSED: Mapping[str, str] = {
     "AutoAugment": "a test pipeline changes nothing at random",
     "Albu": "a test pipeline changes nothing at random",
     "PhotoMetricDistortion": "a test pipeline changes nothing at random",
+    "D4": "a test pipeline changes nothing at random",
+    "FlipPaste": "a test pipeline changes nothing at random",
+    "RandomTile": "a test pipeline changes nothing at random",
+    "StainJitter": "a test pipeline changes nothing at random",
 }
 
 
