@@ -8,12 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubmap_ml.ensembling import AGAINST_TAG, FORCED_TAG, GATE_TAG, LINE_TAG
+from hubmap_ml.ensembling import (
+    AGAINST_TAG,
+    FORCED_TAG,
+    GATE_TAG,
+    KNOWS_TEST_TAG,
+    LINE_TAG,
+    PREDICTIONS_ONLY_TAG,
+)
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import champion, inputs, promote, upstream
 from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
-from hubmap_ml.stages.record import chain_of, document_or_none
+from hubmap_ml.stages.record import TAKEN_IN_TAG, chain_of, document_or_none
 from hubmap_ml.stages.session import Session
 from hubmap_ml.stages.study_record import believable, in_words
 from hubmap_ml.stages.tune import read_study
@@ -91,6 +98,16 @@ class ReportLine:
         return leak_in_words(self.leaks, tag=TEST_LEAK_TAG)
 
     @property
+    def is_declared(self) -> bool:
+        """Whether its leak level is what somebody said of predictions made elsewhere: nothing could be measured."""
+        return any(KNOWS_TEST_TAG in run.tags for run in self.predicted)
+
+    @property
+    def knows_test(self) -> bool:
+        """Whether it predicted the test images."""
+        return not any(run.tags.get(KNOWS_TEST_TAG) == "false" for run in self.predicted)
+
+    @property
     def seconds(self) -> float:
         """Wall time of all runs behind it."""
         return sum(run.metrics.get("time/seconds", 0.0) for run in self.runs)
@@ -99,6 +116,12 @@ class ReportLine:
     def peak_mib(self) -> float:
         """The most memory that one of them took."""
         return max((run.metrics.get("system/peak_memory_mib", 0.0) for run in self.runs), default=0.0)
+
+    def leaks(self, *, hidden_test: bool) -> str:
+        """The leak level in words; with that of its score on the hidden test, where it has one."""
+        test = f", {self.test_leak_level} on the hidden test" if hidden_test else ""
+        declared = " (declared, not measured)" if self.is_declared else ""
+        return f"leak level {self.leak_level}{test}{declared}"
 
     def in_words(self, metric: str) -> str:
         """Its score as a sentence without its name."""
@@ -278,6 +301,8 @@ def _line(
         None,
     )
     badge, why = _standing_of(name, tuned, version)
+    if any(one.tags.get(TAKEN_IN_TAG) == "true" for one in runs):
+        badge += ", made elsewhere"
     return ReportLine(
         name, "member", tuned, predicted, runs, read_study(tuned), leak_tags(scored), badge, why,
         "" if version is None else _cost(version.tags),
@@ -291,13 +316,21 @@ def _line_of_network(run: FoundRun) -> ReportLine:
 
 
 def _champion(session: Session, prepared: upstream.Prepared) -> tuple[ReportLine | None, FoundRun | None]:
-    """Return the champion's line and the run that submitted its predictions, where there are such."""
-    name = champion.model_name(session.experiment.name)
+    """Return the ensemble's line and the run that submitted its predictions, where there are such.
+
+    It is the champion; where none leads, the newest ensemble that knows the test images alone.
+    """
+    name, client = champion.model_name(session.experiment.name), open_store()
+    standing = inputs.line(session, prepared.data)
     try:
-        version = by_alias(open_store(), name, CHAMPION)
+        version = by_alias(client, name, CHAMPION)
     except InputError:
-        return None, None
-    if version.tags.get(LINE_TAG) != inputs.line(session, prepared.data):
+        stored = [one for one in versions(client, name) if one.tags.get(PREDICTIONS_ONLY_TAG) == "true"]
+        of_line = [one for one in stored if one.tags.get(LINE_TAG) == standing]
+        if not of_line:
+            return None, None
+        version = of_line[-1]
+    if version.tags.get(LINE_TAG) != standing:
         return None, None
     submitted = search(
         f"tags.`hubmap.experiment` = '{session.experiment.name}' and tags.`hubmap.stage` = 'submit' "
@@ -314,7 +347,8 @@ def _fused(name: str, made: FoundRun, submitted: Sequence[FoundRun], version: Ve
         leads = False
         with contextlib.suppress(InputError):
             leads = by_alias(made.client, name, CHAMPION).number == version.number
-        badge = f"{'champion' if leads else 'version'} v{version.number}"
+        stored = version.tags.get(PREDICTIONS_ONLY_TAG) == "true"
+        badge = f"{'champion' if leads else 'predictions-only' if stored else 'version'} v{version.number}"
         why = _why_it_leads(version)
     tags = made.tags if version is None else version.tags
     return ReportLine(

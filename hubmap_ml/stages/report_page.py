@@ -172,7 +172,6 @@ def environment_of(run: FoundRun, *, data: str, seed: int) -> dict[str, str]:
 
 
 def _row(line: ReportLine, interval: Interval | None, hidden: float | None) -> ReportRow:
-    test = f"; {line.test_leak_level} on the hidden test" if hidden is not None else ""
     return ReportRow(
         line.name,
         "ensemble" if line.kind == "ensemble" else "member",
@@ -182,7 +181,7 @@ def _row(line: ReportLine, interval: Interval | None, hidden: float | None) -> R
         line.seconds,
         line.badge,
         interval=interval,
-        leak=line.leak_level + test,
+        leak=line.leaks(hidden_test=hidden is not None).removeprefix("leak level "),
         cost=line.cost,
         why=line.why,
     )

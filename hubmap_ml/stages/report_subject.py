@@ -142,11 +142,8 @@ def _verdict(subject: Subject, evidence: Evidence, hidden: Mapping[str, float | 
         words += f", 95 % on these slides {evidence.intervals[line.name].in_words()}"
     score = hidden.get(line.name)
     if score is None or not math.isfinite(score):
-        return f"{words}; leak level {line.leak_level}"
-    return (
-        f"{words}; {score:.3f} on the hidden test; leak level {line.leak_level}, {line.test_leak_level} on the "
-        "hidden test"
-    )
+        return f"{words}; {line.leaks(hidden_test=False)}"
+    return f"{words}; {score:.3f} on the hidden test; {line.leaks(hidden_test=True)}"
 
 
 def _on_hidden_test(
@@ -155,7 +152,7 @@ def _on_hidden_test(
     """Score a line on the test images whose truth is known; the ensemble's submission was scored by `submit`."""
     if line.kind == "ensemble":
         return gathered.submitted.metrics.get("test/score") if gathered.submitted is not None else None
-    if truth is None or line.study is None:
+    if truth is None or line.study is None or not line.knows_test:
         return None
     try:
         found = apply_steps(

@@ -23,6 +23,7 @@ from hubmap_ml.viz.report_parts import (
     ReportStudy,
 )
 from hubmap_ml.viz.report_scores import ReportRow
+from hubmap_ml.viz.score_page import render_score_page, write_score_page
 from hubmap_ml.viz.study_page import StudyGain, StudyPage, StudyValue, render_study_page, write_study_page
 
 __all__ = [
@@ -53,10 +54,12 @@ __all__ = [
     "render_beside",
     "render_comparison",
     "render_page",
+    "render_score_page",
     "render_study_page",
     "truth_and_prediction",
     "write_beside",
     "write_comparison",
     "write_page",
+    "write_score_page",
     "write_study_page",
 ]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from html import escape
 
-from hubmap_ml.viz.interval_plot import ticks
+from hubmap_ml.viz.interval_plot import round_ticks
 from hubmap_ml.viz.tables import COLOURS
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 240, 48, 16, 26, 28
@@ -49,7 +49,7 @@ def line_plot(lines: Sequence[Line], *, label: str) -> str:
         return HEIGHT - BOTTOM - (value - low) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = []
-    for tick, text in ticks(low, high):
+    for tick, text in round_ticks(low, high):
         parts.append(
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>'
         )
