@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import compare, ensemble_files, from_outside, records, rollback, tune
+from hubmap_ml.cli import compare, ensemble_files, from_outside, records, rollback, score, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -436,3 +436,4 @@ tune.register(app)
 rollback.register(app)
 records.register(app)
 from_outside.register(app)
+score.register(app)
