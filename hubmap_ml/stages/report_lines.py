@@ -117,7 +117,7 @@ class ReportLine:
         """The most memory that one of them took."""
         return max((run.metrics.get("system/peak_memory_mib", 0.0) for run in self.runs), default=0.0)
 
-    def leaks(self, *, hidden_test: bool) -> str:
+    def leaks_in_words(self, *, hidden_test: bool) -> str:
         """The leak level in words; with that of its score on the hidden test, where it has one."""
         test = f", {self.test_leak_level} on the hidden test" if hidden_test else ""
         declared = " (declared, not measured)" if self.is_declared else ""

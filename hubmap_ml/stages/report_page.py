@@ -181,7 +181,7 @@ def _row(line: ReportLine, interval: Interval | None, hidden: float | None) -> R
         line.seconds,
         line.badge,
         interval=interval,
-        leak=line.leaks(hidden_test=hidden is not None).removeprefix("leak level "),
+        leak=line.leaks_in_words(hidden_test=hidden is not None).removeprefix("leak level "),
         cost=line.cost,
         why=line.why,
     )

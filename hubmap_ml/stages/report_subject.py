@@ -142,8 +142,8 @@ def _verdict(subject: Subject, evidence: Evidence, hidden: Mapping[str, float | 
         words += f", 95 % on these slides {evidence.intervals[line.name].in_words()}"
     score = hidden.get(line.name)
     if score is None or not math.isfinite(score):
-        return f"{words}; {line.leaks(hidden_test=False)}"
-    return f"{words}; {score:.3f} on the hidden test; {line.leaks(hidden_test=True)}"
+        return f"{words}; {line.leaks_in_words(hidden_test=False)}"
+    return f"{words}; {score:.3f} on the hidden test; {line.leaks_in_words(hidden_test=True)}"
 
 
 def _on_hidden_test(
