@@ -105,7 +105,7 @@ def test_pages_about_a_member_the_ensemble_and_runs(chain: Chain, pages: dict[st
 def test_two_stand_beside_each_other(pages: dict[str, str]) -> None:
     text = text_of(pages["beside"])
     assert "What they were told differently" in text
-    assert re.search(r"tiny\.ensemble.*tiny\.maskrcnn.*on these slides", text)
+    assert re.search(r'<p class="verdict">tiny\.ensemble .*tiny\.maskrcnn', text)
 
 
 def test_what_cannot_be_reported_is_said_in_one_line(pages: dict[str, str]) -> None:
