@@ -44,6 +44,14 @@ _RIGHT, _LEFT_OUT = -1, -2
 _RESAMPLES = 1000
 
 
+_FOUND_FROM = {"ap60": 0.6}
+
+
+def found_from(metric: str) -> float:
+    """The IoU from which a truth counts as found where errors are told, by metric: 0.6 for ``ap60``, else 0.5."""
+    return _FOUND_FROM.get(metric, 0.5)
+
+
 @dataclass(frozen=True)
 class ErrorKind:
     """One kind of error.

@@ -17,6 +17,7 @@ from hubmap_ml.metrics import (
     common_images,
     compare_sets,
     error_anatomy,
+    found_from,
     influence,
     judge,
     score_interval,
@@ -27,7 +28,6 @@ from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages.candidates import merge_views, out_of_fold
 from hubmap_ml.stages.champion import CROSS_FITTED, OUT_OF_FOLD
-from hubmap_ml.stages.compare import ANATOMY_IOU
 from hubmap_ml.stages.diff import final_predictions
 from hubmap_ml.stages.record import document
 from hubmap_ml.stages.report_lines import ReportLine
@@ -107,11 +107,6 @@ def evidence_on(
             f"The sets have other images too: compared on the {comparison.n_images} that all of them know."
         )
     return Evidence(ReportErrors(comparison, anatomies, worst, notes, first), intervals, tuple(words))
-
-
-def found_from(metric: str) -> float:
-    """The IoU from which errors and galleries call a truth found."""
-    return ANATOMY_IOU.get(metric, 0.5)
 
 
 def honest_predictions(line: ReportLine) -> PredictionSet:
