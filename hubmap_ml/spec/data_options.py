@@ -148,7 +148,8 @@ def parse_options(format: str, given: Any) -> FormatOptions:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            part = {"clean_masks": CleanMasks, "livecell": LivecellPart}.get(str(problem["loc"][0]), model)
+            parts: dict[str, type[BaseModel]] = {"clean_masks": CleanMasks, "livecell": LivecellPart}
+            part = parts.get(str(problem["loc"][0]), model)
             known = ", ".join(part.model_fields)
             raise ValueError(f"unknown key {place!r} for {format}; allowed here: {known}") from None
         message = problem["msg"].removeprefix("Value error, ")
