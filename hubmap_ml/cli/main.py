@@ -15,6 +15,7 @@ import typer
 from hubmap_ml.cli import (
     compare,
     evaluate,
+    from_outside,
     machine,
     records,
     rollback,
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (stage_commands, tune, evaluate, compare, records, rollback, score, machine):
+for part in (stage_commands, tune, evaluate, compare, from_outside, records, rollback, score, machine):
     part.register(app)
 
 
