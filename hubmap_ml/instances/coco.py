@@ -7,8 +7,9 @@ from id to record.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -100,8 +101,8 @@ def read_coco(path: Path | str, categories: Sequence[str] | None = None) -> Anno
         raise InputError(f"{path}: {error}") from None
 
 
-def write_coco(path: Path | str, annotations: Annotations) -> None:
-    """Write annotations as COCO json; ``read_coco`` gives them back."""
+def write_coco(path: Path | str, annotations: Annotations, *, info: Mapping[str, Any] | None = None) -> None:
+    """Write annotations as COCO json; ``read_coco`` gives them back. ``info`` is COCO's: where they come from."""
     images = annotations.images
     rows = annotations.image_rows()
     counts = annotations.masks.bits.to_rle(images.heights[rows], images.widths[rows])
@@ -120,6 +121,7 @@ def write_coco(path: Path | str, annotations: Annotations) -> None:
             }
         )
     data = {
+        **({} if info is None else {"info": dict(info)}),
         "images": [image_record(images, row) for row in range(len(images))],
         "annotations": records,
         "categories": [{"id": category.id, "name": category.name} for category in annotations.categories],
