@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import compare, ensemble_files, records, rollback, tune
+from hubmap_ml.cli import compare, ensemble_files, pseudo_label, records, rollback, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -152,6 +152,7 @@ def pretrain(
     set: Changes = "",
     workers: Workers = "-1",
     device: Device = "auto",
+    with_upstream: WithUpstream = "false",
     fresh: Fresh = "false",
     nproc: Nproc = "1",
     nodes: Nodes = "1",
@@ -169,6 +170,7 @@ def pretrain(
             set=set,
             workers=_whole(workers, "workers"),
             device=device,
+            with_upstream=_yes(with_upstream, "with-upstream"),
             fresh=_yes(fresh, "fresh"),
             nproc=_whole(nproc, "nproc"),
             nodes=_whole(nodes, "nodes"),
@@ -433,5 +435,6 @@ def _fail_waiting_run(message: str) -> None:
 
 compare.register(app)
 tune.register(app)
+pseudo_label.register(app)
 rollback.register(app)
 records.register(app)

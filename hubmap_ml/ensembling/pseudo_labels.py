@@ -62,7 +62,11 @@ class LabelCounts:
 
 
 def pseudo_labels(
-    opinions: Sequence[PredictionSet], rule: LabelRule, *, names: Sequence[str]
+    opinions: Sequence[PredictionSet],
+    rule: LabelRule,
+    *,
+    names: Sequence[str],
+    weights: Sequence[float] | None = None,
 ) -> tuple[PredictionSet, LabelCounts]:
     """Fuse what teachers say and keep what may be learned from.
 
@@ -70,6 +74,7 @@ def pseudo_labels(
         opinions: one set a teacher, over the same images.
         rule: see there.
         names: of the teachers.
+        weights: one > 0 for each teacher; equal by default.
 
     Returns:
         Labels with decided masks and the fused scores, an entry for every image of the first set; and what was dropped.
@@ -82,7 +87,7 @@ def pseudo_labels(
             f"agreement of {rule.agreement} is asked for and there are {len(opinions)} teachers; "
             f"it may be 1 to {len(opinions)}"
         )
-    fused = fuse(opinions, rule.options, names=names)
+    fused = fuse(opinions, rule.options, weights=weights, names=names)
     agreed = teachers_of_labels(fused, PredictionSet.stack_sources(opinions, names))
     scored = fused.scores >= np.float32(rule.score)
     chosen = fused.take(np.flatnonzero(scored & (agreed >= rule.agreement)))

@@ -11,6 +11,7 @@ from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
 from hubmap_ml.spec.processes import Processes
+from hubmap_ml.spec.pseudo_labels import PseudoLabel
 from hubmap_ml.spec.recorder import NullRecorder, Recorder
 from hubmap_ml.spec.refit import ALL_DATA
 
@@ -27,6 +28,7 @@ __all__ = [
     "Member",
     "NullRecorder",
     "Processes",
+    "PseudoLabel",
     "Recorder",
     "StageInputs",
     "Weights",

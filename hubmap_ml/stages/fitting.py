@@ -1,8 +1,10 @@
 """What `pretrain` and `finetune` share: one training, with its data, checkpoints and verdict recorded."""
 
+import dataclasses
 import functools
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
+from hubmap_ml.ensembling import joined
+from hubmap_ml.instances import Annotations, read_annotations
 from hubmap_ml.spec import InputError, StageInputs, encode_config, without_credentials
 from hubmap_ml.stages import inputs, weight_files
 from hubmap_ml.stages.leaks import record_training_images
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+PSEUDO_LABELS = "annotations"
+"""The artifact of `pseudo-label` that students read."""
+
 
 def fit_and_record(
     at: Running,
@@ -31,10 +38,12 @@ def fit_and_record(
     prepared: Prepared,
     *,
     start: FoundRun | None,
+    taught: FoundRun | None = None,
 ) -> Outcome:
     """Train one network; checkpoints go to the artifact folder ``checkpoints/best`` and ``checkpoints/last``.
 
-    What is computed depends on ``wanted`` alone; the session says only where, and with how many workers.
+    What is computed depends on ``wanted`` alone; the session says only where, and with how many workers. ``taught``
+    made the pseudo-labels that are learnt from beside the truth.
     """
     from hubmap_ml.training import FitInputs, Trainer, fit_on_ranks, open_trainer
 
@@ -60,7 +69,8 @@ def fit_and_record(
     log_images(at.run, data, train, session.experiment.name, "training")
     if len(valid):
         log_images(at.run, data, valid, session.experiment.name, "validation")
-    record_training_images(at, wanted.stage, data.images.ids[train], start=start)
+    seen = [*data.images.ids[train], *values.get("pseudo", ())]
+    record_training_images(at, wanted.stage, seen, start=start, taught=taught)
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
     named = session.experiment.members[member].weights
     if "weights" in values and named is not None:
@@ -83,9 +93,14 @@ def fit_and_record(
     if processes.world > 1:
         at.recorder.params({"nproc": processes.nproc, "nodes": processes.nodes})
         fit = functools.partial(fit_on_ranks, values["trainer"], processes)
+    material = fit_data(data, train, valid, workers=session.workers, device=session.device)
+    if taught is not None:
+        material = dataclasses.replace(
+            material, train=joined(material.train, _pseudo_labels(at, data, values["pseudo"], taught))
+        )
     result = fit(
         fit_inputs,
-        fit_data(data, train, valid, workers=session.workers, device=session.device),
+        material,
         at.recorder,
         resume_from,
     )
@@ -111,6 +126,17 @@ def fit_and_record(
         headline=last,
         details={"best": best, "best_epoch": result.best_epoch},
     )
+
+
+def _pseudo_labels(at: Running, data: PreparedData, ids: Sequence[str], taught: FoundRun) -> Annotations:
+    """Return the pseudo-labels of some images, on the table's own rows of them; a tile without labels is one too."""
+    found = read_annotations(taught.artifact(PSEUDO_LABELS))
+    rows = data.images.rows_of(ids)
+    labels = found.take_images(found.images.rows_of(ids)).replace(images=data.images.take(rows))
+    at.recorder.params({"labels": taught.run_id})
+    at.recorder.metrics({"pseudo/images": len(rows), "pseudo/labels": len(labels)}, step=0)
+    log_images(at.run, data, rows, at.session.experiment.name, "pseudo-labelled")
+    return labels
 
 
 def _starts_from(at: Running, member: str, wanted: StageInputs, start: FoundRun | None) -> str:

@@ -27,12 +27,48 @@ def prepare(session: Session, raw_digest: str) -> StageInputs:
     return StageInputs("prepare", data, (), raw_digest)
 
 
+def pseudo_label(session: Session, labels: str, fold: int, data: PreparedData) -> StageInputs:
+    """Inputs of `pseudo-label` for the students of a fold; upstream are the networks that teach."""
+    experiment = session.experiment
+    declared = experiment.pseudo_label[labels]
+    rows = splits.labelled(session, labels, fold, data).rows
+    networks = [
+        (teacher, k)
+        for teacher in declared.teachers or ()
+        for k in splits.teaching_folds(session, labels, teacher, fold)
+    ]
+    members = experiment.members
+    values = {
+        **declared.model_dump(mode="json", exclude={"pool", "shared", "touching"}),
+        "generation": experiment.generation(labels),
+        "networks": [f"{teacher}/{k}" for teacher, k in networks],
+        "checkpoints": {name: members[name].finetune.checkpoint for name in declared.teachers or ()},
+        "predict": {
+            name: members[name].predict.model_dump(mode="json", exclude={"batch"})
+            for name in declared.teachers or ()
+        },
+        "categories": list(experiment.data.types),
+        "merge_iou": experiment.merge_iou,
+        "postprocess": list(experiment.postprocess),
+        "images": _ids(data, rows),
+    }
+    upstream = tuple(finetune(session, teacher, k, data).key for teacher, k in networks)
+    return StageInputs("pseudo_label", values, upstream, data.digest_of(rows))
+
+
 def pretrain(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
-    """Inputs of `pretrain`; the fold counts only through the images that it leaves out."""
+    """Inputs of `pretrain`; the fold counts only through the images that it leaves out and who labelled others."""
+    part = session.experiment.members[member].pretrain
     split = splits.pretrain_split(session, member, fold, data)
-    return StageInputs(
-        "pretrain", *_training(session, member, "pretrain", split, data, upstream=(), start_from=None)
+    values, upstream, digest = _training(
+        session, member, "pretrain", split, data, upstream=(), start_from=None
     )
+    if part is not None and part.pseudo is not None:
+        rows = splits.pseudo_rows(session, member, fold, data)
+        values["pseudo"] = _ids(data, rows)
+        upstream = (pseudo_label(session, part.pseudo, fold, data).key,)
+        digest = data.digest_of([*split.train, *split.valid, *rows])
+    return StageInputs("pretrain", values, upstream, digest)
 
 
 def finetune(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
