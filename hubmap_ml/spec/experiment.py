@@ -651,7 +651,7 @@ def _allowed(place: tuple[int | str, ...]) -> list[str]:
         "champion": Champion,
         "keep": Keep,
     }
+    of_names: dict[str, type[BaseModel]] = {"members": Member, "pseudo_label": PseudoLabel}
     for step, key in enumerate(place):
-        named = {"members": Member, "pseudo_label": PseudoLabel}.get(str(place[0])) if step == 1 else None
-        part = named or members.get(str(key), part)
+        part = of_names[str(place[0])] if step == 1 and place[0] in of_names else members.get(str(key), part)
     return [name for name in part.model_fields if name != "folder"]

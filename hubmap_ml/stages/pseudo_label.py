@@ -126,12 +126,12 @@ def work(session: Session, labels: str, fold: int) -> Outcome:
             wanted, upstream_runs=[prepared.run.run_id, *dict.fromkeys(run.run_id for run in behind)]
         )
         record_teachers_images(at, behind)
-        held_out = np.flatnonzero(data.images.folds == fold) if fold != ALL_DATA else []
+        held_out = np.flatnonzero((data.images.folds == fold) & (fold != ALL_DATA))
         leaks = report_leaks(
             at,
             data,
             at.run.found(),
-            held_out=list(data.images.ids[held_out]) if len(held_out) else [],
+            held_out=list(data.images.ids[held_out]),
             test=list(data.images.ids[splits.test_rows(data)]),
         )
         place = at.recorder.folder / "teachers"

@@ -61,7 +61,7 @@ class Labelled:
 def labelled(session: Session, labels: str, fold: int, data: PreparedData) -> Labelled:
     """Return the images of pseudo-labels for the students of a fold; for a refit (``ALL_DATA``) nothing is held out."""
     rows = pool_rows(session, session.experiment.pseudo_label[labels].pool, data)
-    held_out = np.flatnonzero(data.images.folds == fold) if fold != ALL_DATA else np.empty(0, np.int64)
+    held_out = np.flatnonzero((data.images.folds == fold) & (fold != ALL_DATA))
     if not len(held_out):
         return Labelled(rows, np.empty(0, np.int64))
     touching = np.isin(rows, _near(data, tuple(held_out.tolist()), tuple(rows.tolist())))
