@@ -276,9 +276,8 @@ def keys(session: Session, data: PreparedData | None = None) -> Keys:
     )
     shown = [item.key for name in found if name != "promote" for item in found[name]]
     page = inputs.report(session, [*shown, fused.key, sent.key], data, {"table.a": "promoted v1"})
-    labels = tuple(
-        inputs.pseudo_label(session, "p", fold, data) for fold in range(session.experiment.data.folds.n)
-    )
+    students = (*range(session.experiment.data.folds.n), ALL_DATA)
+    labels = tuple(inputs.pseudo_label(session, "p", fold, data) for fold in students)
     found |= {"ensemble": (fused,), "submit": (sent,), "report": (page,), "pseudo_label p": labels}
     return {name: tuple(dict.fromkeys(item.key for item in items)) for name, items in found.items()}
 
