@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.fusion import FusionOptions, fuse
-from hubmap_ml.instances import Annotations, BitMasks, PredictionSet
+from hubmap_ml.instances import Annotations, BitMasks, Images, PredictionSet
 from hubmap_ml.postprocess import MaskThreshold, MinArea
 from hubmap_ml.spec import InputError
 
@@ -135,9 +135,10 @@ def joined(first: Annotations, second: Annotations) -> Annotations:
     """
     if [item.name for item in first.categories] != [item.name for item in second.categories]:
         raise InputError("labels and truth have other categories: make the labels again")
-    images = type(first.images).concatenate([first.images, second.images])
-    if len(set(images.ids)) != len(images):
-        raise InputError("an image has both truth and pseudo-labels; leave it out of the labels")
+    both = set(first.images.ids) & set(second.images.ids)
+    if both:
+        raise InputError(f"image {min(both)!r} has both truth and pseudo-labels; leave it out of the labels")
+    images = Images.concatenate([first.images, second.images])
     rows = np.concatenate([first.image_rows(), second.image_rows() + len(first.images)])
     return Annotations.from_bits(
         images,

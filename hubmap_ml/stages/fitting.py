@@ -130,9 +130,9 @@ def fit_and_record(
 
 def _pseudo_labels(at: Running, data: PreparedData, ids: Sequence[str], taught: FoundRun) -> Annotations:
     """Return the pseudo-labels of some images, on the table's own rows of them; a tile without labels is one too."""
-    found = read_annotations(taught.artifact(PSEUDO_LABELS))
     rows = data.images.rows_of(ids)
-    labels = found.take_images(found.images.rows_of(ids)).replace(images=data.images.take(rows))
+    found = read_annotations(taught.artifact(PSEUDO_LABELS), ids)
+    labels = found.replace(images=data.images.take(rows))
     at.recorder.params({"labels": taught.run_id})
     at.recorder.metrics({"pseudo/images": len(rows), "pseudo/labels": len(labels)}, step=0)
     log_images(at.run, data, rows, at.session.experiment.name, "pseudo-labelled")

@@ -436,7 +436,7 @@ def test_a_members_setting_runs_again_that_member_its_tuning_and_the_ensemble(
 def student(session: Session, labels: str = "p", **values: Any) -> Session:
     """The session in which member a learns from b's labels, made with other values."""
     block = session.experiment.pseudo_label[labels].model_copy(update=values)
-    experiment = changed(session.experiment, ["pseudo_label", labels], block)
+    experiment = session.experiment.model_copy(update={"pseudo_label": {labels: block}})
     return dataclasses.replace(
         session, experiment=changed(experiment, ["members", "a", "pretrain", "pseudo"], labels)
     )
