@@ -8,10 +8,13 @@ A block has a name, by which a member's stage 1 asks for what it makes::
       student: {pretrain: {config: …, pseudo: round1}, …}
 """
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+_VERSION = re.compile(r"models:/[^/@]+/[0-9]+")
 
 
 class PseudoLabel(BaseModel):
@@ -31,7 +34,7 @@ class PseudoLabel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     teachers: tuple[str, ...] | None = Field(default=None, min_length=1)
-    model: str | None = Field(default=None, pattern=r"^models:/[^/@]+/[0-9]+$")
+    model: str | None = None
     generation: int | None = Field(default=None, ge=1)
     pool: str = "unlabelled"
     shared: bool = False
@@ -54,6 +57,11 @@ class PseudoLabel(BaseModel):
     def _somebody_teaches(self) -> "PseudoLabel":
         if (self.teachers is None) == (self.model is None):
             raise ValueError("give 'teachers' (members) or 'model' (a registered version), one of them")
+        if self.model is not None and not _VERSION.fullmatch(self.model):
+            raise ValueError(
+                f"model is {self.model!r}; name a version, models:/NAME/NUMBER (an alias such as @champion moves, and "
+                "who learnt from its labels would be trained again)"
+            )
         teachers = self.teachers or (str(self.model),)
         if len(set(teachers)) != len(teachers):
             raise ValueError("a teacher is named twice; how much it counts is said by 'weights'")

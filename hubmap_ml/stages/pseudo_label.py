@@ -24,6 +24,7 @@ from hubmap_ml.serving import load_predictor
 from hubmap_ml.spec import ALL_DATA, LEAK_TAG, InputError, StageInputs
 from hubmap_ml.stages import inputs, splits, upstream
 from hubmap_ml.stages.file_digests import digest_of_file
+from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.fitting import PSEUDO_LABELS, log_images
 from hubmap_ml.stages.leaks import in_words, record_teachers_images, report_leaks
 from hubmap_ml.stages.progress import progress_bar
@@ -212,13 +213,13 @@ def _networks(
     session: Session, labels: str, fold: int, prepared: upstream.Prepared
 ) -> dict[str, tuple[FoundRun, ...]]:
     """Return the trainings of each teaching member's networks for a fold; none where a version teaches."""
-    return {
-        teacher: tuple(
-            upstream.finetuned(session, teacher, k, prepared)
-            for k in splits.teaching_folds(session, labels, teacher, fold)
-        )
-        for teacher in session.experiment.pseudo_label[labels].teachers or ()
-    }
+    found: dict[str, tuple[FoundRun, ...]] = {}
+    for teacher in session.experiment.pseudo_label[labels].teachers or ():
+        folds = splits.teaching_folds(session, labels, teacher, fold)
+        for k in folds:
+            check_fold(session, teacher, k)
+        found[teacher] = tuple(upstream.finetuned(session, teacher, k, prepared) for k in folds)
+    return found
 
 
 def _member(

@@ -67,7 +67,7 @@ def test_the_first_labels_are_meant_where_none_are_named(tmp_path: Path) -> None
         ({"teachers": ["a"], "weights": {"b": 2}}, "'b', which is no teacher"),
         ({"teachers": ["a"], "pool": "nowhere"}, "pool 'nowhere' is none of"),
         ({"teachers": ["a"], "method": "nms", "conf_type": "max"}, "option of wbf"),
-        ({"model": "models:/vessels.ensemble@champion"}, "pseudo_label.one.model"),
+        ({"model": "models:/vessels.ensemble@champion"}, "name a version, models:/NAME/NUMBER"),
         ({"teachers": ["b"]}, "has no network of fold 1 for student 'first'"),
         ({"teachers": ["second"]}, "own students"),
         ({"teachers": ["a"], "scores": 1}, "allowed here: teachers, model"),
