@@ -20,6 +20,12 @@ def pseudo_label(
     fold: Annotated[
         str, typer.Option("--fold", help="Fold whose students learn from them; -1 for students of all data.")
     ] = "0",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model", help="Labels in place of the declared teachers: champion, or models:/NAME/NUMBER."
+        ),
+    ] = "",
     raw: Annotated[
         str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")
     ] = "",
@@ -47,6 +53,7 @@ def pseudo_label(
             experiment=experiment,
             labels=labels,
             fold=_whole(fold, "fold"),
+            model=model,
             raw=raw,
             set=set,
             workers=_whole(workers, "workers"),

@@ -8,7 +8,7 @@ thresholds tuned on fold k's truth would tell the student of it.
 import json
 import logging
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.promote import REFIT_RUNS_TAG, member_tree
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.tracking import STAGE, UPSTREAM, FoundRun, Version, by_uri, get_run
+from hubmap_ml.tracking import CHAMPION, STAGE, UPSTREAM, FoundRun, Version, by_uri, get_run, open_store
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def run(
     experiment: str = "demo",
     labels: str = "",
     fold: int = 0,
+    model: str = "",
     raw: str = "",
     set: str = "",
     workers: int = -1,
@@ -78,7 +79,10 @@ def run(
     fresh: bool = False,
     parent: str = "",
 ) -> Outcome:
-    """Make the pseudo-labels of an experiment for a fold's students (the entry point; see `work`)."""
+    """Make the pseudo-labels of an experiment for a fold's students (the entry point; see `work`).
+
+    ``model`` labels in place of the declared teachers: see `taught_by`.
+    """
     session = open_session(
         experiment=experiment,
         raw=raw,
@@ -89,7 +93,29 @@ def run(
         fresh=fresh,
         parent=parent,
     )
-    return work(session, session.experiment.labels_named(labels), fold)
+    labels = session.experiment.labels_named(labels)
+    return work(taught_by(session, labels, model) if model else session, labels, fold)
+
+
+def taught_by(session: Session, labels: str, model: str) -> Session:
+    """Return the session with a registered version as the one teacher of some labels.
+
+    Students find what it makes once the experiment names the same version (``model: models:/NAME/NUMBER``).
+
+    Args:
+        model: ``champion``, the experiment's own, ``models:/NAME@ALIAS`` or ``models:/NAME/NUMBER``.
+
+    Raises:
+        InputError: there is no such version.
+    """
+    experiment = session.experiment
+    uri = f"models:/{experiment.name}.ensemble@{CHAMPION}" if model == CHAMPION else model
+    version = by_uri(open_store(), uri)
+    block = experiment.pseudo_label[labels].model_copy(
+        update={"teachers": None, "model": version.uri, "weights": None, "agreement": 1}
+    )
+    blocks = {**experiment.pseudo_label, labels: block}
+    return replace(session, experiment=experiment.model_copy(update={"pseudo_label": blocks}))
 
 
 def work(session: Session, labels: str, fold: int) -> Outcome:

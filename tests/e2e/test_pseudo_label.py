@@ -102,6 +102,15 @@ def test_a_registered_version_teaches_and_says_what_it_has_seen(chain: Chain, co
     assert info["generation"] == 3
     assert labels.data.tags["hubmap.leak_level"] == "trained_on"
 
+    path = with_student(copy.folder)
+    words = ("pseudo-label", "--experiment", str(path), "--model", "champion")
+    done = call(copy.folder, "hubmap-ml", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "by models:/tiny.ensemble/" in done.stdout
+    with_student(copy.folder, teachers=None, model="models:/tiny.ensemble/1")
+    again = call(copy.folder, "hubmap-ml", "pseudo-label", "--experiment", str(path))
+    assert "reused run" in again.stdout, "the experiment names the version that led"
+
 
 def test_a_pool_that_touches_held_out_images_is_refused(chain: Chain, copy: Copy) -> None:  # noqa: F811
     path = with_student(copy.folder, pool="finetune", touching="refuse")
