@@ -235,7 +235,7 @@ def _train(session: Session, steps: _Steps, member: str, data: PreparedData) -> 
             if labels is not None:
                 taught = inputs.pseudo_label(session, labels, fold, data)
                 if taught.key not in made:
-                    name = name_of("pseudo-label", None, fold, labels)
+                    name = name_of("pseudo_label", None, fold, labels)
                     steps.in_worker(taught, pseudo_label.work, labels, fold, name=name)
                     made.add(taught.key)
             start = inputs.pretrain(session, member, fold, data)
