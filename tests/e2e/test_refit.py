@@ -20,6 +20,7 @@ def with_refit(folder: Path) -> Path:
         part = document["members"]["maskrcnn"][stage]
         part["config"] = str(source.parent / part["config"])
     document["members"]["whole"] = {"refit": "maskrcnn"}
+    document["ensemble"]["select"] = "all"  # chosen by score, two members of one score are one
     path = folder / "experiment.yaml"
     path.write_text(yaml.safe_dump(document))
     return path

@@ -39,7 +39,7 @@ import json, sys
 import mlflow
 client = mlflow.MlflowClient()
 ids = [item.experiment_id for item in client.search_experiments()]
-runs = client.search_runs(ids)
+runs = [run for run in client.search_runs(ids) if "hubmap.stage" in run.data.tags]  # rows of a study have none
 print(json.dumps({run.data.tags["hubmap.stage"]: run.info.status for run in runs}))
 """
 
