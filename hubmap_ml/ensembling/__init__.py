@@ -51,6 +51,7 @@ from hubmap_ml.ensembling.pseudo_labels import (
     LabelCounts,
     LabelRule,
     as_annotations,
+    chosen_labels,
     joined,
     pseudo_labels,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "as_annotations",
     "challenge_of",
     "check_member",
+    "chosen_labels",
     "compare_candidates",
     "compare_files",
     "compare_scores",

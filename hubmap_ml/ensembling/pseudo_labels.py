@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmap_ml.fusion import FusionOptions, fuse
+from hubmap_ml.fusion import FusionOptions, agreement, fuse
 from hubmap_ml.instances import Annotations, BitMasks, Images, PredictionSet
 from hubmap_ml.postprocess import MaskThreshold, MinArea
 from hubmap_ml.spec import InputError
@@ -88,7 +88,22 @@ def pseudo_labels(
             f"it may be 1 to {len(opinions)}"
         )
     fused = fuse(opinions, rule.options, weights=weights, names=names)
-    agreed = teachers_of_labels(fused, PredictionSet.stack_sources(opinions, names))
+    return chosen_labels(fused, agreement(fused, opinions), rule)
+
+
+def chosen_labels(
+    fused: PredictionSet, agreed: NDArray[np.int64], rule: LabelRule
+) -> tuple[PredictionSet, LabelCounts]:
+    """Keep what may be learned from of instances that are fused already, as those of a registered ensemble.
+
+    Args:
+        fused: instances of some images.
+        agreed: (N,), how many members agreed on each.
+        rule: its options of the fusion do nothing here.
+
+    Returns:
+        As `pseudo_labels`.
+    """
     scored = fused.scores >= np.float32(rule.score)
     chosen = fused.take(np.flatnonzero(scored & (agreed >= rule.agreement)))
     decided = MaskThreshold(rule.mask_threshold).apply(chosen)
@@ -102,20 +117,6 @@ def pseudo_labels(
         labels=len(labels),
     )
     return labels.replace(cluster_offsets=None, member_rows=None), counts
-
-
-def teachers_of_labels(fused: PredictionSet, stacked: PredictionSet) -> NDArray[np.int64]:
-    """Return how many different teachers each fused instance is made of, (N,).
-
-    Args:
-        fused: with its clusters.
-        stacked: the set whose rows the clusters hold; its ``source`` is the teacher.
-    """
-    if fused.cluster_offsets is None or fused.member_rows is None:
-        raise ValueError("the fused set does not say what it is made of")
-    cluster = np.repeat(np.arange(len(fused)), np.diff(fused.cluster_offsets))
-    pairs = np.stack([cluster, stacked.source[fused.member_rows].astype(np.int64)], axis=1)
-    return np.bincount(np.unique(pairs, axis=0)[:, 0], minlength=len(fused)).astype(np.int64)
 
 
 def as_annotations(labels: PredictionSet) -> Annotations:

@@ -26,7 +26,7 @@ from pydantic import (
 
 from hubmap_ml.spec.data_options import DataFormat, FormatOptions, parse_options
 from hubmap_ml.spec.errors import InputError
-from hubmap_ml.spec.pseudo_labels import PseudoLabel, check_pseudo_labels, generation_of
+from hubmap_ml.spec.pseudo_labels import PseudoLabel, check_pseudo_labels, round_of
 from hubmap_ml.spec.refit import ALL_DATA, with_recipes
 
 Metric = Literal["ap60", "coco_segm", "dice", "dsb_map"]
@@ -492,15 +492,14 @@ class Experiment(Part):
             for name, member in self.members.items()
         }
 
-    def generation(self, labels: str) -> int:
-        """Return the generation of pseudo-labels of a name (see `generation_of`)."""
-        return generation_of(labels, self.pseudo_label, self._learnt())
-
     def teachers_first(self) -> tuple[str, ...]:
         """Return all members, those before others whose predictions these learn from; else in the file's order."""
         learnt = self._learnt()
-        depth = {name: 0 if labels is None else self.generation(labels) for name, labels in learnt.items()}
-        return tuple(sorted(self.members, key=lambda name: depth[name]))
+        rounds = {
+            name: 0 if labels is None else round_of(labels, self.pseudo_label, learnt)
+            for name, labels in learnt.items()
+        }
+        return tuple(sorted(self.members, key=lambda name: rounds[name]))
 
     def labels_named(self, name: str | None) -> str:
         """Return ``name``, or that of the first pseudo-labels where none is given.

@@ -17,25 +17,30 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 _VERSION = re.compile(r"models:/[^/@]+/[0-9]+")
 
 
+FUSION_OF_TEACHERS = (
+    "method", "iou_threshold", "skip_score", "conf_type", "by", "masks", "vote_share", "clip", "weights",
+)  # fmt: skip
+"""Values of the fusion of teachers, which a registered version has of its own."""
+
+
 class PseudoLabel(BaseModel):
     """How labels of one name are made.
 
     ``teachers`` are members: for the student of fold k their networks of fold k look at the images, none of which has
     seen fold k; ``shared`` lets the networks of all folds label once for all students, which have then seen every fold
     through them and say so in their leak level. ``model`` is a registered version instead, ``models:/NAME/NUMBER``,
-    such as a champion: shared in the same sense; ``generation`` then says which one its labels are.
+    such as a champion: shared in the same sense, and fused its own way.
 
-    ``pool`` names the images. Those that touch or repeat images held out in the student's fold are refused, or with
-    ``touching: leave_out`` left out of that fold's labels. A fused instance becomes a label from ``score`` on, if at
-    least ``agreement`` teachers are in its cluster and its mask has ``min_area`` pixels; the rest are values of the
-    fusion as in ``ensemble``.
+    ``pool`` names the images. Those that touch or repeat test images or images held out in the student's fold are
+    refused, or with ``touching: leave_out`` left out of that fold's labels. A fused instance becomes a label from
+    ``score`` on, if at least ``agreement`` teachers (members of ``model``) are in its cluster and its mask has
+    ``min_area`` pixels; the rest are values of the fusion as in ``ensemble``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     teachers: tuple[str, ...] | None = Field(default=None, min_length=1)
     model: str | None = None
-    generation: int | None = Field(default=None, ge=1)
     pool: str = "unlabelled"
     shared: bool = False
     touching: Literal["refuse", "leave_out"] = "refuse"
@@ -65,10 +70,13 @@ class PseudoLabel(BaseModel):
         teachers = self.teachers or (str(self.model),)
         if len(set(teachers)) != len(teachers):
             raise ValueError("a teacher is named twice; how much it counts is said by 'weights'")
-        if self.agreement > len(teachers):
+        if self.teachers is not None and self.agreement > len(teachers):
             raise ValueError(f"agreement is {self.agreement}, and there are {len(teachers)} teachers")
-        if self.generation is not None and self.model is None:
-            raise ValueError("'generation' belongs to 'model'; that of teachers is counted")
+        foreign = [name for name in FUSION_OF_TEACHERS if name in self.model_fields_set]
+        if self.model is not None and foreign:
+            raise ValueError(
+                f"{foreign[0]!r} says how teachers are fused, and 'model' is fused its own way: leave it out"
+            )
         for name in self.weights or ():
             if name not in teachers:
                 raise ValueError(
@@ -79,8 +87,8 @@ class PseudoLabel(BaseModel):
         return self
 
 
-def generation_of(labels: str, blocks: Mapping[str, PseudoLabel], learnt: Mapping[str, str | None]) -> int:
-    """Return the generation of labels: 1 where no teacher learnt from labels itself, else one more than theirs.
+def round_of(labels: str, blocks: Mapping[str, PseudoLabel], learnt: Mapping[str, str | None]) -> int:
+    """Return the round in which labels are made: 1 where no teacher learns from others, else one more than theirs.
 
     Args:
         labels: name of a block.
@@ -90,10 +98,10 @@ def generation_of(labels: str, blocks: Mapping[str, PseudoLabel], learnt: Mappin
     Raises:
         ValueError: labels that would be made by their own students.
     """
-    return _generation(labels, blocks, learnt, ())
+    return _round(labels, blocks, learnt, ())
 
 
-def _generation(
+def _round(
     labels: str, blocks: Mapping[str, PseudoLabel], learnt: Mapping[str, str | None], above: tuple[str, ...]
 ) -> int:
     if labels in above:
@@ -101,8 +109,7 @@ def _generation(
     block = blocks[labels]
     earlier = [learnt[name] for name in block.teachers or ()]
     asked = [name for name in earlier if name is not None]
-    found = [_generation(name, blocks, learnt, (*above, labels)) for name in asked]
-    return (block.generation or 1) + max(found, default=0)
+    return 1 + max((_round(name, blocks, learnt, (*above, labels)) for name in asked), default=0)
 
 
 def check_pseudo_labels(
@@ -117,7 +124,7 @@ def check_pseudo_labels(
 
     Args:
         blocks: by name.
-        learnt: as for `generation_of`.
+        learnt: as for `round_of`.
         folds: of each member.
         refits: members that are trained on all data.
         pools: by name.
@@ -139,7 +146,7 @@ def check_pseudo_labels(
                 f"members.{member}.pretrain.pseudo is {labels!r}; pseudo_label has {', '.join(blocks) or 'none'}"
             )
     for name, block in blocks.items():
-        generation_of(name, blocks, learnt)
+        round_of(name, blocks, learnt)
         for member in (one for one, labels in learnt.items() if labels == name and one not in refits):
             for teacher in block.teachers or ():
                 missing = sorted(set(folds[member]) - set(folds[teacher]))

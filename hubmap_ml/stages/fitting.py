@@ -4,7 +4,6 @@ import dataclasses
 import functools
 import json
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.ensembling import joined
-from hubmap_ml.instances import Annotations, read_annotations
 from hubmap_ml.spec import InputError, StageInputs, encode_config, without_credentials
 from hubmap_ml.stages import inputs, weight_files
+from hubmap_ml.stages.generations import generation_tags
 from hubmap_ml.stages.leaks import record_training_images
+from hubmap_ml.stages.learnt_labels import with_pseudo_labels
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
 from hubmap_ml.stages.upstream import Prepared
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
     from hubmap_ml.training import FitData, FitInputs
 
 log = logging.getLogger(__name__)
-
-PSEUDO_LABELS = "annotations"
-"""The artifact of `pseudo-label` that students read."""
 
 
 def fit_and_record(
@@ -71,6 +67,7 @@ def fit_and_record(
         log_images(at.run, data, valid, session.experiment.name, "validation")
     seen = [*data.images.ids[train], *values.get("pseudo", ())]
     record_training_images(at, wanted.stage, seen, start=start, taught=taught)
+    at.run.tag(generation_tags([run.tags for run in (start, taught) if run is not None]))
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
     named = session.experiment.members[member].weights
     if "weights" in values and named is not None:
@@ -95,9 +92,11 @@ def fit_and_record(
         fit = functools.partial(fit_on_ranks, values["trainer"], processes)
     material = fit_data(data, train, valid, workers=session.workers, device=session.device)
     if taught is not None:
-        material = dataclasses.replace(
-            material, train=joined(material.train, _pseudo_labels(at, data, values["pseudo"], taught))
+        log_images(
+            at.run, data, data.images.rows_of(values["pseudo"]), session.experiment.name, "pseudo-labelled"
         )
+        learnt = with_pseudo_labels(at, data, values, material.train, taught)
+        material = dataclasses.replace(material, train=learnt)
     result = fit(
         fit_inputs,
         material,
@@ -126,17 +125,6 @@ def fit_and_record(
         headline=last,
         details={"best": best, "best_epoch": result.best_epoch},
     )
-
-
-def _pseudo_labels(at: Running, data: PreparedData, ids: Sequence[str], taught: FoundRun) -> Annotations:
-    """Return the pseudo-labels of some images, on the table's own rows of them; a tile without labels is one too."""
-    rows = data.images.rows_of(ids)
-    found = read_annotations(taught.artifact(PSEUDO_LABELS), ids)
-    labels = found.replace(images=data.images.take(rows))
-    at.recorder.params({"labels": taught.run_id})
-    at.recorder.metrics({"pseudo/images": len(rows), "pseudo/labels": len(labels)}, step=0)
-    log_images(at.run, data, rows, at.session.experiment.name, "pseudo-labelled")
-    return labels
 
 
 def _starts_from(at: Running, member: str, wanted: StageInputs, start: FoundRun | None) -> str:

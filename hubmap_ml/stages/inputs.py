@@ -14,7 +14,7 @@ import numpy as np
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import line_of
-from hubmap_ml.spec import ALL_DATA, Experiment, StageInputs
+from hubmap_ml.spec import ALL_DATA, FUSION_OF_TEACHERS, Experiment, StageInputs
 from hubmap_ml.stages import initial_weights, precision, splits, weight_files
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
@@ -28,7 +28,7 @@ def prepare(session: Session, raw_digest: str) -> StageInputs:
 
 
 def pseudo_label(session: Session, labels: str, fold: int, data: PreparedData) -> StageInputs:
-    """Inputs of `pseudo-label` for the students of a fold; upstream are the networks that teach."""
+    """Inputs of `pseudo-label` for the students of a fold; upstream are networks that teach."""
     experiment = session.experiment
     declared = experiment.pseudo_label[labels]
     rows = splits.labelled(session, labels, fold, data).rows
@@ -37,21 +37,24 @@ def pseudo_label(session: Session, labels: str, fold: int, data: PreparedData) -
         for teacher in declared.teachers or ()
         for k in splits.teaching_folds(session, labels, teacher, fold)
     ]
-    members = experiment.members
-    values = {
-        **declared.model_dump(mode="json", exclude={"pool", "shared", "touching"}),
-        "generation": experiment.generation(labels),
-        "networks": [f"{teacher}/{k}" for teacher, k in networks],
-        "checkpoints": {name: members[name].finetune.checkpoint for name in declared.teachers or ()},
-        "predict": {
-            name: members[name].predict.model_dump(mode="json", exclude={"batch"})
-            for name in declared.teachers or ()
-        },
+    own = {"pool", "shared", "touching"} | (set() if declared.model is None else set(FUSION_OF_TEACHERS))
+    values: dict[str, Any] = {
+        **declared.model_dump(mode="json", exclude=own),
         "categories": list(experiment.data.types),
-        "merge_iou": experiment.merge_iou,
-        "postprocess": list(experiment.postprocess),
         "images": _ids(data, rows),
     }
+    if declared.model is None:
+        teachers = {name: experiment.members[name] for name in declared.teachers or ()}
+        values |= {
+            "networks": [f"{teacher}/{k}" for teacher, k in networks],
+            "checkpoints": {name: member.finetune.checkpoint for name, member in teachers.items()},
+            "predict": {
+                name: member.predict.model_dump(mode="json", exclude={"batch"})
+                for name, member in teachers.items()
+            },
+            "merge_iou": experiment.merge_iou,
+            "postprocess": list(experiment.postprocess),
+        }
     upstream = tuple(finetune(session, teacher, k, data).key for teacher, k in networks)
     return StageInputs("pseudo_label", values, upstream, data.digest_of(rows))
 

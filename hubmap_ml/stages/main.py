@@ -156,6 +156,7 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
             prepared = upstream.prepared(inner)
             data = prepared.data
             at.run.identify(inputs.main(inner, prepared.digest))
+            _check_pools(inner, data)
             for member in experiment.teachers_first():
                 _train(inner, steps, member, data)
             for member in dict.fromkeys(experiment.recipe_of(member) for member in experiment.members):
@@ -223,6 +224,15 @@ def require_floor(experiment: Experiment, score: float | None) -> None:
         raise InputError(
             f"the ensemble {found}, and experiment {experiment.name!r} asks for {floor} (min_ensemble_test_score)"
         )
+
+
+def _check_pools(session: Session, data: PreparedData) -> None:
+    """Refuse, before any training, images that must not be labelled for a student's fold."""
+    for name, member in session.experiment.members.items():
+        labels = None if member.pretrain is None else member.pretrain.pseudo
+        if labels is not None:
+            for fold in session.experiment.folds_of(name):
+                pseudo_label.checked_pool(session, labels, fold, data)
 
 
 def _train(session: Session, steps: _Steps, member: str, data: PreparedData) -> None:

@@ -52,19 +52,18 @@ def pretrain_split(session: Session, member: str, fold: int, data: PreparedData)
 
 @dataclass(frozen=True, eq=False)
 class Labelled:
-    """Rows of the images table: what teachers label, and what they do not as it touches or repeats held-out images."""
+    """Rows of the images table: what teachers label, and what touches or repeats held-out or test images."""
 
     rows: Rows
     touching: Rows
 
 
 def labelled(session: Session, labels: str, fold: int, data: PreparedData) -> Labelled:
-    """Return the images of pseudo-labels for the students of a fold; for a refit (``ALL_DATA``) nothing is held out."""
+    """Return the images of pseudo-labels for the students of a fold; a refit (``ALL_DATA``) holds out none."""
     rows = pool_rows(session, session.experiment.pseudo_label[labels].pool, data)
     held_out = np.flatnonzero((data.images.folds == fold) & (fold != ALL_DATA))
-    if not len(held_out):
-        return Labelled(rows, np.empty(0, np.int64))
-    touching = np.isin(rows, _near(data, tuple(held_out.tolist()), tuple(rows.tolist())))
+    scored = (*held_out.tolist(), *test_rows(data).tolist())
+    touching = np.isin(rows, _near(data, scored, tuple(rows.tolist())))
     return Labelled(rows[~touching], rows[touching])
 
 

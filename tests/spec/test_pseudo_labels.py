@@ -35,9 +35,8 @@ def load(folder: Path, given: dict[str, Any]) -> Experiment:
     return load_experiment(path)
 
 
-def test_generations_are_counted_and_teachers_come_first(tmp_path: Path) -> None:
-    found = load(tmp_path, document(late={"model": "models:/vessels.ensemble/3", "generation": 4}))
-    assert [found.generation(name) for name in ("one", "two", "late")] == [1, 2, 4]
+def test_teachers_come_before_their_students(tmp_path: Path) -> None:
+    found = load(tmp_path, document(late={"model": "models:/vessels.ensemble/3", "agreement": 3}))
     order = found.teachers_first()
     assert sorted(order) == sorted(found.members)
     assert order.index("a") < order.index("first") < order.index("second")
@@ -63,7 +62,8 @@ def test_the_first_labels_are_meant_where_none_are_named(tmp_path: Path) -> None
         ({"teachers": ["nobody"]}, "'nobody', which is no member"),
         ({"teachers": ["a", "a"]}, "named twice"),
         ({"teachers": ["a"], "agreement": 2}, "there are 1 teachers"),
-        ({"teachers": ["a"], "generation": 2}, "belongs to 'model'"),
+        ({"model": "models:/vessels.ensemble/3", "method": "nms"}, "fused its own way"),
+        ({"model": "models:/vessels.ensemble/3", "weights": {"a": 2}}, "fused its own way"),
         ({"teachers": ["a"], "weights": {"b": 2}}, "'b', which is no teacher"),
         ({"teachers": ["a"], "pool": "nowhere"}, "pool 'nowhere' is none of"),
         ({"teachers": ["a"], "method": "nms", "conf_type": "max"}, "option of wbf"),

@@ -137,7 +137,6 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "postprocess": (({"score": 0.1}, {"mask_threshold": 0.4}), both("pretrain")),
     "pseudo_label.p.teachers": (("a",), LABELS),
     "pseudo_label.p.model": ("models:/table.ensemble/1", LABELS),
-    "pseudo_label.p.generation": (2, LABELS),
     "pseudo_label.p.pool": ("same", LABELS),
     "pseudo_label.p.shared": (True, LABELS),
     "pseudo_label.p.touching": ("refuse", set()),
@@ -478,7 +477,37 @@ def test_held_out_images_of_a_pool_are_labelled_for_no_student_of_that_fold(
         wanted = inputs.pretrain(session, "a", fold, data)
         assert wanted.values["pseudo"] == list(data.images.ids[found.rows])
         assert not set(wanted.values["pseudo"]) & set(wanted.values["train"])
-    assert len(splits.labelled(session, "p", ALL_DATA, data).touching) == 0
+
+
+@pytest.mark.parametrize("fold", [0, 1, ALL_DATA])
+def test_images_that_touch_scored_ones_are_labelled_for_no_student(
+    untouched: tuple[Place, PreparedData, Keys], fold: int
+) -> None:
+    place, data, _ = untouched
+    session = student(place.session(), pool="same")
+    images, found = data.images, splits.labelled(session, "p", fold, data)
+    scored = np.flatnonzero((images.splits == "test") | ((images.folds == fold) & (fold != ALL_DATA)))
+    size = int(images.heights[0])
+
+    def touches(row: int) -> bool:
+        near = (images.slides[scored] == images.slides[row]) & (images.slides[scored] != "")
+        apart = np.abs(images.positions[scored] - images.positions[row])
+        return bool(np.any(near & (apart <= size).all(axis=1)))
+
+    every = splits.pool_rows(session, "same", data)
+    assert found.touching.tolist() == [row for row in every if touches(row)]
+    assert found.rows.tolist() == [row for row in every if not touches(row)]
+
+
+def test_a_registered_version_is_fused_its_own_way(untouched: tuple[Place, PreparedData, Keys]) -> None:
+    place, data, _ = untouched
+
+    def key(**values: Any) -> str:
+        return inputs.pseudo_label(student(place.session(), teachers=None, **values), "p", 0, data).key
+
+    first, second = "models:/table.ensemble/1", "models:/table.ensemble/2"
+    assert key(model=first) == key(model=first, method="nms", iou_threshold=0.3, weights={"b": 2.0})
+    assert len({key(model=first), key(model=second), key(model=first, agreement=2)}) == 3
 
 
 def test_an_image_of_the_students_own_pool_keeps_its_truth(
