@@ -4,14 +4,14 @@ import functools
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.spec import InputError, StageInputs, encode_config, without_credentials
-from hubmap_ml.stages import inputs, weight_files
+from hubmap_ml.stages import inputs, weight_files, weight_origins
 from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
@@ -60,13 +60,15 @@ def fit_and_record(
     log_images(at.run, data, train, session.experiment.name, "training")
     if len(valid):
         log_images(at.run, data, valid, session.experiment.name, "validation")
-    record_training_images(at, wanted.stage, data.images.ids[train], start=start)
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
     named = session.experiment.members[member].weights
+    seen: list[dict[str, Any]] = []
     if "weights" in values and named is not None:
+        seen = weight_origins.seen_by(inputs.origins_of_weights(wanted), named)
         weights = weight_files.as_safetensors(
             named, session.experiment.folder, digest=values["weights"]["sha256"]
         )
+    record_training_images(at, wanted.stage, data.images.ids[train], start=start, weights=seen)
     fit_inputs = FitInputs(
         config=config,
         categories=data.annotations.categories,

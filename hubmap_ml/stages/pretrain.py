@@ -59,5 +59,6 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         wanted = inputs.pretrain(session, member, fold, prepared.data)
         if done := at.reuse(wanted):
             return done
-        at.run.identify(wanted, upstream_runs=[prepared.run.run_id])
+        came_from = [prepared.run.run_id, *inputs.origins_of_weights(wanted)]
+        at.run.identify(wanted, upstream_runs=came_from)
         return fit_and_record(at, member, wanted, prepared, start=None)

@@ -120,8 +120,9 @@ def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: 
     configs: dict[str, Any] = {}
     for run_ in chain_of(recorded):
         stage, member = run_.tags.get(STAGE, ""), run_.tags.get(MEMBER)
-        places[place_of(stage, member, fold_of(run_))] = run_.run_id
-        if stage in TRAINED:
+        # The nearest counts: weights that it started from may have been trained by another run of the same name.
+        places.setdefault(place_of(stage, member, fold_of(run_)), run_.run_id)
+        if stage in TRAINED and f"{member}.{stage}" not in configs:
             configs[f"{member}.{stage}"] = decode_config(_kept(run_, "member_config.json"))
     places.pop(place_of(recorded.tags[STAGE], recorded.tags.get(MEMBER), fold_of(recorded)), None)
     try:

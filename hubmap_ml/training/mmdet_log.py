@@ -105,9 +105,8 @@ class MmdetLog:
     def wall_s(self) -> float:
         """Seconds from the first iteration's beginning to the last line, evaluations included; NaN without a clock."""
         first = self.iterations[0]
-        last = max(
-            (line.at for line in (*self.iterations, *self.scores) if line.at is not None), default=None
-        )
+        times = [line.at for line in self.iterations] + [line.at for line in self.scores]
+        last = max((at for at in times if at is not None), default=None)
         if first.at is None or last is None:
             return math.nan
         before = first.values.get("time", 0.0) * first.iteration

@@ -13,7 +13,6 @@ from hubmap_ml.stages.leaks import (
     leak_tags,
     record_training_images,
     report_leaks,
-    seen_images,
     worst_level,
 )
 from hubmap_ml.stages.running import running
@@ -52,6 +51,11 @@ def trained(stage: str, ids: list[str], start: FoundRun | None = None) -> FoundR
     return at.run.found()
 
 
+def seen(run: FoundRun) -> dict[str, list[str]]:
+    parts = json.loads(run.artifact("training_images.json").read_text())
+    return {part["stage"]: part["images"] for part in parts}
+
+
 def predicted(data: PreparedData, run: FoundRun, held_out: list[str]) -> FoundRun:
     with running(open_session(experiment="tiny"), "predict", member="maskrcnn", fold=0) as at:
         report_leaks(at, data, run, held_out=held_out, test=[])
@@ -63,7 +67,7 @@ def test_a_copy_that_only_stage_1_saw_is_found_and_carried_on(planted: tuple[Pre
     data, original, copy = planted
     first = trained("pretrain", [copy])
     second = trained("finetune", list(data.images.ids[data.images.slides == "3"]), first)
-    assert list(seen_images(second)) == ["pretrain", "finetune"]
+    assert list(seen(second)) == ["pretrain", "finetune"]
     leaking = predicted(data, second, [original])
     report = json.loads(leaking.artifact("leaks.json").read_text())
     (pair,) = report["out_of_fold"]["pairs"]
@@ -77,7 +81,7 @@ def test_a_copy_that_only_stage_1_saw_is_found_and_carried_on(planted: tuple[Pre
     assert leaking.tags["hubmap.leak_level"] == "duplicate"
     assert leaking.metrics["leak/near_duplicate_pairs"] == 1
     assert leaking.metrics["leak/slide_pairs"] == leaking.metrics["leak/trained_on_pairs"] == 0
-    clean = predicted(data, trained("finetune", seen_images(second)["finetune"]), [original])
+    clean = predicted(data, trained("finetune", seen(second)["finetune"]), [original])
     assert clean.tags["hubmap.leak_level"] == "none"
     assert worst_level([clean, leaking]) is LeakLevel.DUPLICATE
     tags = leak_tags([clean])
