@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import compare, ensemble_files, records, rollback, tune
+from hubmap_ml.cli import compare, ensemble_files, plan, records, rollback, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -69,6 +69,7 @@ def options(
 
 def main() -> None:
     """Run the command line; the console script."""
+    sys.argv[1:] = with_options(sys.argv[1:])
     debug = "--debug" in sys.argv[1:]
     if debug:  # allowed anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]
@@ -376,6 +377,19 @@ def ui(
     serve_ui(port, open_browser=open_browser)
 
 
+def with_options(words: list[str]) -> list[str]:
+    """Read ``-P key=value``, as ``mlflow run`` takes it, as ``--key value``; other words stay as they are."""
+    changed: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        if word != "-P":
+            changed.append(word)
+            continue
+        key, equals, value = next(rest, "").partition("=")
+        changed += [f"--{key.replace('_', '-')}", value] if equals and key else [word, key]
+    return changed
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -433,5 +447,6 @@ def _fail_waiting_run(message: str) -> None:
 
 compare.register(app)
 tune.register(app)
+plan.register(app)
 rollback.register(app)
 records.register(app)
