@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hubmap_ml.cli import compare, ensemble_files, plan, records, rollback, tune
+from hubmap_ml.cli import compare, ensemble_files, from_outside, plan, records, rollback, score, tune
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.session import Outcome
@@ -450,3 +450,5 @@ tune.register(app)
 plan.register(app)
 rollback.register(app)
 records.register(app)
+from_outside.register(app)
+score.register(app)
