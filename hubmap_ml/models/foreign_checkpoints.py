@@ -8,6 +8,7 @@ from typing import Any
 from hubmap_ml.models.checkpoints import Checkpoint, write_checkpoint
 from hubmap_ml.models.detectors import build_detector
 from hubmap_ml.models.importing import import_weights
+from hubmap_ml.models.published import read_class_names
 from hubmap_ml.spec import InputError
 
 log = logging.getLogger(__name__)
@@ -31,8 +32,10 @@ def import_checkpoint(
         ema: the averaged weights, see ``read_published``.
 
     Raises:
-        InputError: a file that cannot be read, or one that does not hold every tensor of the network at its size.
+        InputError: a file that cannot be read, that lacks a tensor of the network at its size, or that names the same
+            classes in another order.
     """
+    _compare_classes(source, [name for _, name in categories])
     model = build_detector(config, len(categories))
     report = import_weights(model, source, ema=ema)
     # a buffer such as BN's num_batches_tracked may be missing in old files and changes no prediction
@@ -45,3 +48,14 @@ def import_checkpoint(
             )
     log.info("%s: %s", source, report)
     return write_checkpoint(target, model, family="mmdet", config=config, categories=categories)
+
+
+def _compare_classes(source: Path, ours: Sequence[str]) -> None:
+    """Refuse a network that counts the same classes in another order; say it where it calls them otherwise."""
+    theirs = read_class_names(source)
+    if not theirs or list(theirs) == list(ours):
+        return
+    said = f"{source}: its classes are {', '.join(theirs)}, and the experiment's {', '.join(ours)}"
+    if sorted(theirs) == sorted(ours):
+        raise InputError(f"{said}: name them in the network's order (data.types)")
+    log.warning("%s; they are taken to be the same, in this order", said)

@@ -21,10 +21,9 @@ log = logging.getLogger(__name__)
 
 TRAINING_IMAGES = "training_images.json"
 REPORT = "leaks.json"
-PREPARED_BY = (
-    "prepared_by"  # of a part of the list: the run that prepared its images, where they may be other data
-)
-UNKNOWN = "unknown"  # of a part without images: weights of which nobody knows what they have seen
+# Keys of a part of the list: the run that prepared its images, where they may be other data; and, of a part without
+# images, weights of which nobody knows what they have seen.
+PREPARED_BY, UNKNOWN = "prepared_by", "unknown"
 TEST_LEAK_TAG = f"{LEAK_TAG}_test"
 UNPLACED = "_slides_unknown"  # ends the tag that says whether a level could not look at slides
 

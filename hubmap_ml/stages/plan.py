@@ -113,7 +113,8 @@ def work(session: Session, iterations: int) -> Plan:
         folder = at.recorder.folder / "trials"
         trials = _Trials(session, data, iterations, folder)
         rows: list[Row] = []
-        for member in session.experiment.members:
+        trained = [name for name, item in session.experiment.members.items() if item.kind == "trained"]
+        for member in trained:
             for stage in TRAINED:
                 if getattr(session.experiment.members[member], stage) is not None:
                     rows.append(_row(session, data, member, stage, trials, reference))
@@ -122,7 +123,7 @@ def work(session: Session, iterations: int) -> Plan:
         sums = total(rows)
         verdict = (
             f"{sums.hours:.2f} h on one {device}, {sums.memory_mib:,.0f} MiB, {sums.disk_gb:.2f} GB for "
-            f"{sum(row.trainings for row in rows)} trainings of {len(session.experiment.members)} members; "
+            f"{sum(row.trainings for row in rows)} trainings of {len(trained)} members; "
             f"{iterations} iterations of each measured, the rest extrapolated"
         ) + (f"; {sums.missing} stages could not be measured" if sums.missing else "")
         at.recorder.metrics(

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from hubmap_ml.models.detectors import set_class_counts
 from hubmap_ml.serving import load_predictor
 from hubmap_ml.spec import InputError
 from hubmap_ml.spec.config_files import load_config_file
-from hubmap_ml.stages import finetune, import_predictions, import_workdir, main, reproduce, upstream
+from hubmap_ml.stages import import_predictions, import_workdir, main, reproduce, upstream
+from hubmap_ml.stages.imported_work_dir import WorkDir
 from hubmap_ml.stages.session import Session, open_session
 from hubmap_ml.tracking import get_run, open_store, versions
 from tests.stages.registered_members import MEMBERS, STEPS, TISSUE, candidates
@@ -51,27 +53,29 @@ def leave_work_dir(folder: Path, *, n_classes: int = 1, **also: Any) -> Path:
     return folder
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setenv("HUBMAP_ML_WORK", str(tmp_path / "work"))
-    generate(tmp_path / "raw", TISSUE)
-    (tmp_path / "experiment.yaml").write_text(TEXT)
-    return tmp_path
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with raw data and a store, shared by all; each test has work_dirs of its own."""
+    folder = tmp_path_factory.mktemp("dirs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+        patch.setenv("HUBMAP_ML_WORK", str(folder / "work"))
+        generate(folder / "raw", TISSUE)
+        (folder / "experiment.yaml").write_text(TEXT)
+        yield folder
 
 
 def session_of(place: Path) -> Session:
     return open_session(experiment=str(place / "experiment.yaml"), raw=str(place / "raw"), device="cpu")
 
 
-def bring(place: Path, **options: Any) -> Any:
+def bring(place: Path, work_dirs: Path, **options: Any) -> WorkDir:
     return import_workdir.run(
-        place / "work_dirs",
+        work_dirs,
         experiment=str(place / "experiment.yaml"),
         raw=str(place / "raw"),
-        member="theirs",
-        **{"leak": "neighbour", **options},
+        **{"member": "theirs", "leak": "neighbour", **options},
     )
 
 
@@ -97,8 +101,7 @@ def bring_files(place: Path, data: PreparedData) -> None:
 def test_a_work_dir_becomes_a_member_that_predicts_and_is_fused_with_files(
     place: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    leave_work_dir(place / "work_dirs")
-    found = bring(place)
+    found = bring(place, leave_work_dir(place / "work_dirs"))
     state = torch.load(place / "work_dirs" / "maskrcnn_fold1" / "epoch_2.pth", weights_only=True)[
         "state_dict"
     ]
@@ -139,38 +142,30 @@ def test_a_work_dir_becomes_a_member_that_predicts_and_is_fused_with_files(
         reproduce.run(runs["finetune · theirs · fold 0"])
 
 
-def test_changed_weights_are_refused(place: Path) -> None:
-    leave_work_dir(place / "work_dirs")
-    found = bring(place)
+def test_changed_weights_are_refused(place: Path, tmp_path: Path) -> None:
+    found = bring(place, leave_work_dir(tmp_path / "dirs"), out=tmp_path / "theirs")
     (found.folder / "fold0" / "weights.safetensors").write_bytes(b"other")
     with pytest.raises(InputError, match="not the weights that were imported"):
-        finetune.work(session_of(place), "theirs", 0)
+        found.checkpoint(0)
+    with pytest.raises(InputError, match="has no fold 2; it has 0, 1"):
+        found.checkpoint(2)
 
 
-def test_what_does_not_fit_is_one_line_and_leaves_nothing(place: Path) -> None:
-    leave_work_dir(place / "work_dirs", n_classes=3)
+def test_what_does_not_fit_is_one_line_and_leaves_nothing(place: Path, tmp_path: Path) -> None:
+    dirs, out = leave_work_dir(tmp_path / "dirs", n_classes=3), tmp_path / "theirs"
     with pytest.raises(InputError, match="is for 3 classes, and the experiment has 1"):
-        bring(place)
-    for path in (place / "work_dirs").glob("*/maskrcnn.py"):  # a configuration that lies about its checkpoint
+        bring(place, dirs, out=out)
+    for path in dirs.glob("*/maskrcnn.py"):  # a configuration that lies about its checkpoint
         path.write_text(re.sub(r"'num_classes': 3", "'num_classes': 1", path.read_text()))
     with pytest.raises(InputError, match="has another size for"):
-        bring(place)
+        bring(place, dirs, out=out)
     with pytest.raises(InputError, match="one best_.*pth is expected, found none"):
-        bring(place, checkpoint="best")
-    assert not (place / "imported" / "theirs").exists()
-
-
-def test_a_configuration_with_code_is_not_executed(place: Path) -> None:
-    leave_work_dir(place / "work_dirs")
-    for path in (place / "work_dirs").glob("*/maskrcnn.py"):
-        path.write_text(f"made = open({str(place / 'made')!r}, 'w')\n{path.read_text()}")
+        bring(place, dirs, out=out, checkpoint="best")
+    for path in dirs.glob("*/maskrcnn.py"):
+        path.write_text(f"made = open({str(tmp_path / 'made')!r}, 'w')\n{path.read_text()}")
     with pytest.raises(InputError, match="nothing is executed"):
-        bring(place)
-    assert not (place / "made").exists()
-
-
-def test_folds_of_other_numbers_are_refused(place: Path) -> None:
-    leave_work_dir(place / "work_dirs")
-    (place / "work_dirs" / "maskrcnn_fold1").rename(place / "work_dirs" / "maskrcnn_fold7")
+        bring(place, dirs, out=out)
+    (dirs / "maskrcnn_fold1").rename(dirs / "maskrcnn_fold7")
     with pytest.raises(InputError, match="is fold 7, and the experiment has 0 to 1"):
-        bring(place)
+        bring(place, dirs, out=out)
+    assert [path.name for path in tmp_path.iterdir()] == ["dirs"]
