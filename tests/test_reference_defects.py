@@ -413,8 +413,6 @@ def test_an_entry_point_does_its_work_without_any_parameter(
 
 ON_FILES = {"ensemble": {"truth", "predictions", "further", "report", "metric"}}
 """Options of a command that looks at anyone's files instead of running its stage."""
-PRINTED = {"plan": {"json"}}
-"""Options that say how a command prints what its stage found."""
 
 
 def test_each_option_of_a_command_is_a_parameter_of_its_entry_point() -> None:
@@ -427,10 +425,10 @@ def test_each_option_of_a_command_is_a_parameter_of_its_entry_point() -> None:
     for name, entry in ENTRIES.items():
         options = {parameter.name for parameter in commands[name].params if parameter.name != "help"}
         if name == "tune":  # and of the study on files, which is no entry point
-            of_files = {*inspect.signature(tune_files.run).parameters, "json"}
+            of_files = set(inspect.signature(tune_files.run).parameters)
             assert of_files <= options
             options -= of_files
-        options -= ON_FILES.get(name, set()) | PRINTED.get(name, set())
+        options -= ON_FILES.get(name, set()) | {"as_json"}
         assert options == set(entry["parameters"]), name
 
 

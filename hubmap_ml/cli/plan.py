@@ -1,11 +1,13 @@
 """The command `plan`: what an experiment will cost, as a table."""
 
-import json as json_format
+import json
 import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+
+from hubmap_ml.cli.options import AsJson, Changes, Device, ExperimentName, Raw, Workers, whole
 
 if TYPE_CHECKING:
     from hubmap_ml.stages.plan import Plan
@@ -14,44 +16,35 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(plan)
+    app.command(rich_help_panel="The chain")(plan)
 
 
 def plan(
-    experiment: Annotated[
-        str, typer.Option("--experiment", help="A file, a folder, or a name in experiments/.")
-    ] = "demo",
-    raw: Annotated[
-        str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")
-    ] = "",
-    set: Annotated[
-        str, typer.Option("--set", help="Changes to members' configurations: 'optimizer.lr=0.02;...'.")
-    ] = "",
-    workers: Annotated[
-        str, typer.Option("--workers", help="Processes that load data; -1 chooses by the cores.")
-    ] = "-1",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    experiment: ExperimentName = "demo",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
     nproc: Annotated[
         str, typer.Option("--nproc", help="Processes that will share a batch; one's part is measured.")
     ] = "1",
     iterations: Annotated[str, typer.Option("--iterations", help="How many of each stage are timed.")] = "3",
-    json: Annotated[bool, typer.Option("--json", help="End with one JSON line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what memory, hours and disk an experiment will take. Example: hubmap-ml plan --experiment hubmap2023"""
-    from hubmap_ml.cli.main import _whole
     from hubmap_ml.stages import plan as stage
 
     found = stage.run(
         experiment=experiment,
         raw=raw,
         set=set,
-        workers=_whole(workers, "workers"),
+        workers=whole(workers, "workers"),
         device=device,
-        nproc=_whole(nproc, "nproc"),
-        iterations=_whole(iterations, "iterations"),
+        nproc=whole(nproc, "nproc"),
+        iterations=whole(iterations, "iterations"),
     )
-    if json:
-        typer.echo(json_format.dumps(found.to_data()))
+    if as_json:
+        typer.echo(json.dumps(found.to_data()))
     else:
         _print(found)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hubmap_ml.cli.main import with_options
+from hubmap_ml.cli.options import with_options
 
 COMMAND = [sys.executable, "-c", "from hubmap_ml.cli.main import main; main()"]
 
@@ -115,7 +115,7 @@ def test_a_run_that_mlflow_made_ends_failed_with_the_line_as_its_note(tmp_path: 
         (["main", "-P", "set=a=1;b=2"], ["main", "--set", "a=1;b=2"]),
         (["plan", "-P", "raw="], ["plan", "--raw", ""]),
         (["plan", "-P", "experiment"], ["plan", "-P", "experiment"]),
-        (["plan", "-P"], ["plan", "-P", ""]),
+        (["plan", "-P"], ["plan", "-P"]),
     ],
 )
 def test_parameters_may_be_given_as_to_mlflow_run(typed: list[str], read: list[str]) -> None:
