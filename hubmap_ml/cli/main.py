@@ -21,6 +21,7 @@ from hubmap_ml.cli import (
     rollback,
     score,
     stage_commands,
+    status,
     tune,
 )
 from hubmap_ml.cli.one_line_errors import OneLineErrors
@@ -33,7 +34,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (stage_commands, tune, evaluate, compare, from_outside, records, rollback, score, machine):
+for part in (
+    stage_commands,
+    tune,
+    evaluate,
+    compare,
+    from_outside,
+    status,
+    records,
+    rollback,
+    score,
+    machine,
+):
     part.register(app)
 
 
