@@ -17,6 +17,7 @@ from hubmap_ml.cli import (
     evaluate,
     from_outside,
     machine,
+    pseudo_label,
     records,
     rollback,
     score,
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 for part in (
     stage_commands,
+    pseudo_label,
     tune,
     evaluate,
     compare,

@@ -45,6 +45,8 @@ def _show_running(console: "Console", found: "Status") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from hubmap_ml.spec.durations import duration
+
     if not found.running:
         console.print("nothing runs")
         return
@@ -63,6 +65,8 @@ def _show_running(console: "Console", found: "Status") -> None:
 def _show_failed(console: "Console", found: "Status") -> None:
     from rich.markup import escape
     from rich.table import Table
+
+    from hubmap_ml.spec.durations import duration
 
     if not found.failed:
         return
@@ -100,14 +104,3 @@ def _show_best(console: "Console", found: "Status") -> None:
         )
         table.add_row(*map(escape, words), style="bold" if one.what.startswith("champion") else "")
     console.print(table)
-
-
-def duration(seconds: float) -> str:
-    """Say a time in its two largest units: ``3 h 12 min``."""
-    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
-    for k, (unit, size) in enumerate(units):
-        if seconds >= size or unit == "s":
-            whole, rest = divmod(int(seconds), size)
-            more = rest // units[k + 1][1] if unit != "s" else 0
-            return f"{whole} {unit}" + (f" {more} {units[k + 1][0]}" if more else "")
-    raise AssertionError

@@ -3,17 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
 from hubmap_ml.cli.main import app
-from hubmap_ml.cli.status import duration
 from hubmap_ml.tracking import PROMOTED, point_alias, register_folder, stage_run, versions
-from tests.tracking.conftest import empty_store, store
-
-__all__ = ["empty_store", "store"]
 
 
 def said(*words: str) -> str:
@@ -64,12 +58,3 @@ def test_what_runs_what_failed_and_what_is_best_stand_in_one_answer(store: Mlflo
     assert [run["why"] for run in data["failed"]] == ["ValueError: the disk said no"]
     assert [run["name"] for run in data["running"]] == ["finetune · c · fold 1"]
     assert json.loads(said("--json", "--experiment", "other"))["best"] == []
-
-
-@given(st.floats(0, 1e7))
-def test_a_time_is_told_in_two_units(seconds: float) -> None:
-    units = {"d": 86400, "h": 3600, "min": 60, "s": 1}
-    words = duration(seconds).split()
-    told = sum(int(n) * units[unit] for n, unit in zip(words[::2], words[1::2], strict=True))
-    assert len(words) <= 4
-    assert told <= seconds < told + units[words[1]]
