@@ -35,6 +35,7 @@ PROJECT = Path(__file__).parents[1]
 STAGES = (
     "main",
     "prepare",
+    "pseudo-label",
     "pretrain",
     "finetune",
     "predict",
@@ -334,6 +335,7 @@ ENTRIES: dict[str, Any] = yaml.safe_load((PROJECT / "MLproject").read_text())["e
 VALUES = {
     "experiment": "tiny",
     "member": "maskrcnn",
+    "labels": "round1",
     "fold": "1",
     "raw": "somewhere",
     "set": "optimizer.lr=0.5",
@@ -362,7 +364,7 @@ def test_each_parameter_of_an_entry_point_reaches_its_stage(
 
     from hubmap_ml.cli.main import app
 
-    stage = importlib.import_module(f"hubmap_ml.stages.{name}")
+    stage = importlib.import_module(f"hubmap_ml.stages.{name.replace('-', '_')}")
     accepted = set(inspect.signature(stage.run).parameters)
 
     def run(**given: Any) -> None:
@@ -388,7 +390,7 @@ def test_an_entry_point_does_its_work_without_any_parameter(
 
     from hubmap_ml.cli.main import app
 
-    stage = importlib.import_module(f"hubmap_ml.stages.{name}")
+    stage = importlib.import_module(f"hubmap_ml.stages.{name.replace('-', '_')}")
     defaults = {key: item.default for key, item in inspect.signature(stage.run).parameters.items()}
 
     def run(**given: Any) -> None:

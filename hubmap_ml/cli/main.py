@@ -17,6 +17,7 @@ from hubmap_ml.cli import (
     evaluate,
     from_outside,
     machine,
+    pseudo_label,
     records,
     rollback,
     score,
@@ -33,7 +34,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (stage_commands, tune, evaluate, compare, from_outside, records, rollback, score, machine):
+for part in (
+    stage_commands,
+    pseudo_label,
+    tune,
+    evaluate,
+    compare,
+    from_outside,
+    records,
+    rollback,
+    score,
+    machine,
+):
     part.register(app)
 
 

@@ -12,11 +12,13 @@ from hubmap_ml.spec.logged_submission import LoggedSubmission
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
 from hubmap_ml.spec.processes import Processes
+from hubmap_ml.spec.pseudo_labels import FUSION_OF_TEACHERS, PseudoLabel
 from hubmap_ml.spec.recorder import NullRecorder, Recorder
 from hubmap_ml.spec.refit import ALL_DATA
 
 __all__ = [
     "ALL_DATA",
+    "FUSION_OF_TEACHERS",
     "LEAK_TAG",
     "STAGE_VERSION",
     "Change",
@@ -29,6 +31,7 @@ __all__ = [
     "Member",
     "NullRecorder",
     "Processes",
+    "PseudoLabel",
     "Recorder",
     "StageInputs",
     "Weights",

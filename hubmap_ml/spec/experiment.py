@@ -26,6 +26,7 @@ from pydantic import (
 
 from hubmap_ml.spec.data_options import DataFormat, FormatOptions, parse_options
 from hubmap_ml.spec.errors import InputError
+from hubmap_ml.spec.pseudo_labels import PseudoLabel, check_pseudo_labels, round_of
 from hubmap_ml.spec.refit import ALL_DATA, with_recipes
 
 Metric = Literal["ap60", "coco_segm", "dice", "dsb_map"]
@@ -162,11 +163,13 @@ class Weights(Part):
 class Pretrain(Part):
     """Stage 1: training on a large, noisy pool.
 
-    ``valid`` is the share of the pool that is held out to choose the best epoch: never tiles of a fold.
+    ``valid`` is the share of the pool that is held out to choose the best epoch: never tiles of a fold. ``pseudo``
+    names pseudo-labels that are learnt from beside the pool; an image of the pool keeps its own truth.
     """
 
     config: str
     pool: str = "pretrain"
+    pseudo: str | None = None
     checkpoint: Literal["best", "last"] = "best"
     valid: float = Field(default=0.15, gt=0, lt=0.9)
 
@@ -439,6 +442,7 @@ class Experiment(Part):
         {"min_area": 0},
         {"max_per_image": 100},
     )
+    pseudo_label: dict[str, PseudoLabel] = {}
     tune: Tune = Tune()
     promote: Promote = Promote()
     ensemble: Ensemble = Ensemble()
@@ -509,6 +513,55 @@ class Experiment(Part):
                 "tune.space.nms_iou reaches above predict.dedupe_iou: candidates that close were not kept"
             )
         return self
+
+    @model_validator(mode="after")
+    def _pseudo_labels_fit(self) -> "Experiment":
+        for name in self.pseudo_label:
+            if not _NAME.fullmatch(name):
+                raise ValueError(
+                    f"pseudo_label.{name}: not a name (a letter, then letters, digits, '_' or '-')"
+                )
+        check_pseudo_labels(
+            self.pseudo_label,
+            learnt=self._learnt(),
+            folds={name: self.folds_of(name) for name in self.members},
+            refits=frozenset(name for name, member in self.members.items() if member.refit is not None),
+            pools=self.data.pools,
+        )
+        return self
+
+    def _learnt(self) -> dict[str, str | None]:
+        """Return the pseudo-labels that each member's stage 1 learns from."""
+        return {
+            name: None if member.pretrain is None else member.pretrain.pseudo
+            for name, member in self.members.items()
+        }
+
+    def teachers_first(self) -> tuple[str, ...]:
+        """Return all members, those before others whose predictions these learn from; else in the file's order."""
+        learnt = self._learnt()
+        rounds = {
+            name: 0 if labels is None else round_of(labels, self.pseudo_label, learnt)
+            for name, labels in learnt.items()
+        }
+        return tuple(sorted(self.members, key=lambda name: rounds[name]))
+
+    def labels_named(self, name: str | None) -> str:
+        """Return ``name``, or that of the first pseudo-labels where none is given.
+
+        Raises:
+            InputError: no pseudo-labels of that name.
+        """
+        if not self.pseudo_label:
+            raise InputError(
+                f"experiment {self.name!r} has no pseudo_label block; add one, such as "
+                "'pseudo_label: {round1: {teachers: [MEMBER], pool: POOL}}'"
+            )
+        if name and name not in self.pseudo_label:
+            raise InputError(
+                f"pseudo-labels {name!r} are not in experiment {self.name!r}; it has {', '.join(self.pseudo_label)}"
+            )
+        return name or next(iter(self.pseudo_label))
 
     def folds_of(self, member: str) -> tuple[int, ...]:
         """Return the folds that a member is trained on, in order.
@@ -646,6 +699,7 @@ def _allowed(place: tuple[int | str, ...]) -> list[str]:
         "champion": Champion,
         "keep": Keep,
     }
+    of_names: dict[str, type[BaseModel]] = {"members": Member, "pseudo_label": PseudoLabel}
     for step, key in enumerate(place):
-        part = Member if step == 1 and place[0] == "members" else members.get(str(key), part)
+        part = of_names[str(place[0])] if step == 1 and place[0] in of_names else members.get(str(key), part)
     return [name for name in part.model_fields if name != "folder"]

@@ -17,12 +17,17 @@ from hubmap_ml.tracking import FoundRun
 log = logging.getLogger(__name__)
 
 TRAINING_IMAGES = "training_images.json"
+TEACHER = (
+    "teacher "  # begins the name of a stage that trained not the network but one that labelled images for it
+)
 REPORT = "leaks.json"
 TEST_LEAK_TAG = f"{LEAK_TAG}_test"
 UNPLACED = "_slides_unknown"  # ends the tag that says whether a level could not look at slides
 
 
-def record_training_images(at: Running, stage: str, ids: Iterable[str], *, start: FoundRun | None) -> None:
+def record_training_images(
+    at: Running, stage: str, ids: Iterable[str], *, start: FoundRun | None, taught: FoundRun | None = None
+) -> None:
     """Keep the list of all images that a training's weights will have seen.
 
     Args:
@@ -30,10 +35,21 @@ def record_training_images(at: Running, stage: str, ids: Iterable[str], *, start
         stage: its name.
         ids: of the images that this training learns from.
         start: the run whose weights it starts from; None for random weights.
+        taught: the run that made pseudo-labels for it: what its teachers saw speaks through these.
     """
-    earlier = [] if start is None else _training_images(start)
+    earlier = [part for run in (taught, start) if run is not None for part in _training_images(run)]
     own = {"stage": stage, "run": at.run.run_id, "images": [str(name) for name in ids]}
     at.recorder.data([*earlier, own], TRAINING_IMAGES)
+
+
+def record_teachers_images(at: Running, networks: Iterable[FoundRun]) -> None:
+    """Keep the list of all that networks have seen which label images for others, their own teachers included."""
+    parts: dict[tuple[str, str], dict[str, Any]] = {}
+    for run in networks:
+        for part in _training_images(run):
+            stage = TEACHER + part["stage"].removeprefix(TEACHER)
+            parts[part["run"], stage] = {**part, "stage": stage}
+    at.recorder.data(list(parts.values()), TRAINING_IMAGES)
 
 
 def seen_images(run: FoundRun) -> dict[str, list[str]]:

@@ -17,6 +17,8 @@ from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import ensemble, inputs, promote, upstream
 from hubmap_ml.stages.candidates import on_test_images
 from hubmap_ml.stages.champion import OUT_OF_FOLD
+from hubmap_ml.stages.generations import generation_tags
+from hubmap_ml.stages.generations import in_words as generation_in_words
 from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.running import running
@@ -214,10 +216,13 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Memb
     runs: list[FoundRun] = []
     for fold in session.experiment.folds_of(member):
         with contextlib.suppress(InputError):  # a training may be gone while what was made of it is there
+            taught = upstream.pseudo_labelled(session, member, fold, prepared)
+            runs += [taught] if taught else []
             start = upstream.pretrained(session, member, fold, prepared)
             runs += [start] if start else []
         with contextlib.suppress(InputError):
             runs.append(upstream.finetuned(session, member, fold, prepared))
+    learnt = generation_in_words(generation_tags([run.tags for run in runs]))
     badge = ""
     try:
         alias = by_alias(open_store(), promote.model_name(session, member), PROMOTED)
@@ -228,6 +233,7 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Memb
     recipe = session.experiment.recipe_of(member)
     if recipe != member:
         badge += f", trained on all data: out-of-fold scores by proxy of {recipe}"
+    badge += f", learnt from {learnt}" if learnt else ""
     declared = session.experiment.members[member]
     if declared.kind == "external":
         badge += ", made elsewhere"

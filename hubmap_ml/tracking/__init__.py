@@ -6,6 +6,8 @@ from hubmap_ml.tracking.children import child_rows
 from hubmap_ml.tracking.fetching import local_copy
 from hubmap_ml.tracking.lineage import (
     COMMIT,
+    GENERATION,
+    LABELS,
     REUSES,
     UPSTREAM,
     Lineage,
@@ -63,6 +65,8 @@ __all__ = [
     "COMMIT",
     "DATA_DIGEST",
     "FOLD",
+    "GENERATION",
+    "LABELS",
     "MEMBER",
     "PROMOTED",
     "REPRODUCES",

@@ -11,6 +11,7 @@ from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.stages.leaks import (
     in_words,
     leak_tags,
+    record_teachers_images,
     record_training_images,
     report_leaks,
     seen_images,
@@ -94,3 +95,27 @@ def test_a_training_without_its_list_of_images_is_said(planted: tuple[PreparedDa
         at.finish("trained before lists were kept")
     with pytest.raises(InputError, match="training_images.json"):
         predicted(planted[0], at.run.found(), [])
+
+
+def test_what_teachers_saw_speaks_through_their_labels(planted: tuple[PreparedData, str, str]) -> None:
+    data, original, _ = planted
+    other = str(data.images.ids[data.images.slides == "3"][0])
+    first = trained("pretrain", [other])
+    networks = [trained("finetune", [original], first), trained("finetune", [other], first)]
+    with running(open_session(experiment="tiny"), "pseudo_label", fold=0) as at:
+        record_teachers_images(at, networks)
+        at.finish("labelled")
+    labels = at.run.found()
+    assert seen_images(labels) == {"teacher pretrain": [other], "teacher finetune": [original, other]}
+    with running(open_session(experiment="tiny"), "pretrain", member="maskrcnn") as at:
+        record_training_images(at, "pretrain", [other], start=None, taught=labels)
+        at.finish("trained")
+    student = at.run.found()
+    assert list(seen_images(student)) == ["teacher pretrain", "teacher finetune", "pretrain"]
+    assert predicted(data, student, [original]).tags["hubmap.leak_level"] == "trained_on"
+    with running(open_session(experiment="tiny"), "pseudo_label", fold=0) as at:
+        record_teachers_images(at, [student])
+        at.finish("labelled")
+    again = seen_images(at.run.found())
+    assert list(again) == ["teacher pretrain", "teacher finetune"], "a teacher's teachers are teachers"
+    assert original in again["teacher finetune"]
