@@ -1,15 +1,18 @@
 """The commands that bring results of other tools in."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from hubmap_ml.cli.options import AsJson, ExperimentName, Raw
+
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.command("import-predictions")(import_predictions)
-    app.command("import-workdir")(import_workdir)
+    app.command("import-predictions", rich_help_panel="From outside")(import_predictions)
+    app.command("import-workdir", rich_help_panel="From outside")(import_workdir)
 
 
 def import_predictions(
@@ -19,9 +22,7 @@ def import_predictions(
             help="Out-of-fold predictions: COCO results, csv, Detectron2, Ultralytics, Parquet.",
         ),
     ],
-    experiment: Annotated[
-        str, typer.Option("--experiment", help="A file, a folder, or a name in experiments/.")
-    ] = "",
+    experiment: ExperimentName = "",
     member: Annotated[str, typer.Option("--member", help="Name of the external member.")] = "",
     leak: Annotated[
         str,
@@ -66,9 +67,8 @@ def import_predictions(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write; imported/MEMBER beside the experiment.")
     ] = None,
-    raw: Annotated[
-        str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")
-    ] = "",
+    raw: Raw = "",
+    as_json: AsJson = False,
 ) -> None:
     """Make an external member of predictions. Example: hubmap-ml import-predictions oof.json --test test.json
     --experiment nuclei --member theirs --leak none
@@ -94,7 +94,9 @@ def import_predictions(
             raise InputError(f"{given[0]} is said of an experiment's member; --images imports without one")
         if out is None:
             raise InputError("--images imports without an experiment: name the folder to write with --out")
-        typer.echo(stage.show_converted(stage.convert(predictions, images, out, how), out))
+        converted = stage.convert(predictions, images, out, how)
+        counts = {"instances": len(converted.scores), "images": len(converted.images), "folder": str(out)}
+        typer.echo(json.dumps(counts) if as_json else stage.show_converted(converted, out))
         return
     missing = [option for option in ("--experiment", "--member", "--leak") if not of_members[option]]
     if missing:
@@ -113,16 +115,18 @@ def import_predictions(
         how=how,
         raw=raw,
     )
-    typer.echo(stage.show(found, member, experiment))
+    if as_json:
+        images_of = {name: len(ids) for name, ids in found.ids.items()}
+        typer.echo(_told(member, found.folder, str(found.leak_level), images=images_of))
+    else:
+        typer.echo(stage.show(found, member, experiment))
 
 
 def import_workdir(
     work_dir: Annotated[
         Path, typer.Argument(help="mmdet's work_dir, or a folder with one for each fold (foldK).")
     ],
-    experiment: Annotated[
-        str, typer.Option("--experiment", help="A file, a folder, or a name in experiments/.")
-    ],
+    experiment: ExperimentName,
     member: Annotated[str, typer.Option("--member", help="Name of the external member.")],
     leak: Annotated[
         str,
@@ -136,9 +140,8 @@ def import_workdir(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write; imported/MEMBER beside the experiment.")
     ] = None,
-    raw: Annotated[
-        str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")
-    ] = "",
+    raw: Raw = "",
+    as_json: AsJson = False,
 ) -> None:
     """Make a live member of trained networks. Example: hubmap-ml import-workdir work_dirs/htc
     --experiment nuclei --member theirs --leak none
@@ -156,7 +159,14 @@ def import_workdir(
         out=out,
         raw=raw,
     )
-    typer.echo(stage.show(found, member, experiment))
+    if as_json:
+        typer.echo(_told(member, found.folder, str(found.leak_level), folds=list(found.digests)))
+    else:
+        typer.echo(stage.show(found, member, experiment))
+
+
+def _told(member: str, folder: Path, leak_level: str, **more: object) -> str:
+    return json.dumps({"member": member, "folder": str(folder), "leak_level": leak_level, **more})
 
 
 def _named(option: str, texts: list[str], form: str) -> dict[str, str]:

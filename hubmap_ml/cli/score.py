@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hubmap_ml.cli.options import AsJson
+
 if TYPE_CHECKING:
     from hubmap_ml.metrics import ScoreLogFindings
     from hubmap_ml.tracking import LogEntry
 
 score = typer.Typer(
     help="Log of submissions and their scores. Example: hubmap-ml score add submission.csv --public 0.581",
-    no_args_is_help=True,
 )
 
 Experiment = Annotated[
     str, typer.Option("--experiment", help="Whose submissions: a plain name, or a file or folder.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 CvMetric = Annotated[str, typer.Option("--metric", help="What the CV score is measured by: ap60, …")]
 Folds = Annotated[str, typer.Option("--folds", help="How the folds of the CV score were made.")]
 BoardMetric = Annotated[str, typer.Option("--leaderboard-metric", help="What the leaderboard measures.")]
@@ -27,7 +27,7 @@ Correct = Annotated[bool, typer.Option("--correct", help="Replace what the log h
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    app.add_typer(score, name="score")
+    app.add_typer(score, name="score", rich_help_panel="Records")
 
 
 @score.command()

@@ -25,6 +25,8 @@ from hubmap_ml.ensembling import (
 from hubmap_ml.predictor import Trial, network_digests, write_predictor
 from hubmap_ml.spec import ALL_DATA, InputError
 from hubmap_ml.stages import external_members, inputs, splits, upstream
+from hubmap_ml.stages.generations import generation_tags
+from hubmap_ml.stages.generations import in_words as generation_in_words
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags, worst_level
 from hubmap_ml.stages.predict import DEVICE_TAG
@@ -59,6 +61,11 @@ class _Candidate:
     scored: list[FoundRun]
     predicted: list[FoundRun]
     trained: list[FoundRun]
+
+    @property
+    def generation(self) -> dict[str, str]:
+        """Tags of the pseudo-labels that its networks learnt from."""
+        return generation_tags([run.tags for run in self.trained])
 
     @property
     def behind_the_score(self) -> list[FoundRun]:
@@ -324,7 +331,9 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
                 **result.tags(),
                 **leak_tags(candidate.behind_the_score),
                 **_cost_tags(verdict.trial),
+                **_interval_tags(candidate.tuned),
                 **({} if session.experiment.members[member].kind == "trained" else {EXTERNAL_TAG: "true"}),
+                **candidate.generation,
                 PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,
@@ -345,6 +354,12 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
     return result
 
 
+def _interval_tags(tuned: FoundRun) -> dict[str, str]:
+    """The 95 % interval of the cross-fitted score on these slides; nothing where the study could not tell one."""
+    ends = {tag: tuned.metrics.get(f"score/cross_fitted_{tag}") for tag in ("low", "high")}
+    return {f"hubmap.score_{tag}": repr(float(end)) for tag, end in ends.items() if end is not None}
+
+
 def _cost_tags(trial: Trial) -> dict[str, str]:
     return {
         "hubmap.parameters": str(trial.parameters),
@@ -360,11 +375,13 @@ def _card(
     metric = session.experiment.metric
     study = candidate.study
     proxy = f" by proxy of {record.proxy_of}" if record.proxy_of else ""
+    ends = [float(end) for end in _interval_tags(candidate.tuned).values()]
+    interval = f" (95 % on these slides {ends[0]:.3f} to {ends[1]:.3f})" if len(ends) == 2 else ""
     return "\n".join(
         [
             f"# {model_name(session, record.member)}",
             "",
-            f"**{metric} {in_words(study['cross_fitted'], study['value'])}{proxy}, leak level "
+            f"**{metric} {in_words(study['cross_fitted'], study['value'])}{interval}{proxy}, leak level "
             f"{leak_in_words(leak_tags(candidate.behind_the_score))}**; "
             f"{'trained on all data' if proxy else f'{len(record.folds)} folds'}; "
             f"{study['base_value']:.3f} before tuning.",
@@ -375,6 +392,7 @@ def _card(
             f"- gate: {record.reproduction}",
             f"- post-processing: `{json.dumps(study['best_steps'])}`",
             f"- networks trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
+            *([f"- learnt from {learnt}"] if (learnt := generation_in_words(candidate.generation)) else []),
             f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.scored)}",
             f"- thresholds: {candidate.tuned.run_id}",
             f"- data: {prepared.digest[:16]}",

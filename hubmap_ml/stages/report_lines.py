@@ -18,6 +18,8 @@ from hubmap_ml.ensembling import (
 )
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import champion, inputs, promote, upstream
+from hubmap_ml.stages.generations import generation_tags
+from hubmap_ml.stages.generations import in_words as generation_in_words
 from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.record import TAKEN_IN_TAG, chain_of, document_or_none
@@ -261,6 +263,8 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> Repor
     runs: list[FoundRun] = []
     for fold in session.experiment.folds_of(member):
         with contextlib.suppress(InputError):  # a training may be gone while what was made of it is there
+            taught = upstream.pseudo_labelled(session, member, fold, prepared)
+            runs += [taught] if taught else []
             start = upstream.pretrained(session, member, fold, prepared)
             runs += [start] if start else []
         with contextlib.suppress(InputError):
@@ -303,6 +307,8 @@ def _line(
     badge, why = _standing_of(name, tuned, version)
     if any(one.tags.get(TAKEN_IN_TAG) == "true" for one in runs):
         badge += ", made elsewhere"
+    learnt = generation_in_words(generation_tags([one.tags for one in runs]))
+    badge += f", learnt from {learnt}" if learnt else ""
     return ReportLine(
         name, "member", tuned, predicted, runs, read_study(tuned), leak_tags(scored), badge, why,
         "" if version is None else _cost(version.tags),
