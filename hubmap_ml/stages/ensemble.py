@@ -359,6 +359,8 @@ def _register(
             **({COST_TAG: f"{sum(costs(members)):.4g}"} if costs(members) else {}),
             "hubmap.run": at.run.run_id,
         },
-        description=f"**Leak level {leak_in_words(leaks)}**, data {prepared.digest[:16]}\n\n{card}",
+        description=card.replace(
+            "\n", f"\n\n**Leak level {leak_in_words(leaks)}**, data {prepared.digest[:16]}.\n", 1
+        ),
     )
     return next(item for item in versions(at.run.client, name) if item.number == logged.version)

@@ -139,7 +139,12 @@ def page(found: Mapping[str, Any], metric: str) -> str:
         f"# Ensemble: {metric} {_told(found['cross_fitted'])} cross-fitted, {_told(found['refitted'])} refitted",
         "",
         "The first score is the procedure's: each fold's members, weights, fusion and thresholds were chosen by the "
-        "other folds. The second is the registered ensemble's, chosen on all folds.",
+        "other folds. The second is the registered ensemble's, chosen on all folds."
+        + (
+            f" 95 % of the first on these slides: {_interval(found['score']['on_these'])}."
+            if found["score"]
+            else ""
+        ),
         "",
         f"Fusion: `{json.dumps(registered['fusion'])}`  ",
         f"Post-processing: `{json.dumps(registered['steps'])}`",
@@ -202,6 +207,9 @@ def _told(value: float | None, form: str = ".4f") -> str:
 def _difference(found: Mapping[str, Any] | None) -> str:
     if found is None:
         return "–"
-    low, high = found["on_these"]["low"], found["on_these"]["high"]
-    interval = found["on_these"]["words"] if low is None else f"{low:+.4f} to {high:+.4f}"
-    return f"{found['value']:+.4f} ({interval})"
+    return f"{found['value']:+.4f} ({_interval(found['on_these'], '+.4f')})"
+
+
+def _interval(found: Mapping[str, Any], form: str = ".4f") -> str:
+    low, high = found["low"], found["high"]
+    return str(found["words"]) if low is None else f"{low:{form}} to {high:{form}}"
