@@ -35,6 +35,7 @@ from hubmap_ml.tracking.resuming import Resumable, forget, interrupted, link
 from hubmap_ml.tracking.retention import Removable, removable, remove
 from hubmap_ml.tracking.runs import (
     DATA_DIGEST,
+    EXPERIMENT,
     FOLD,
     MEMBER,
     REPRODUCES,
@@ -72,6 +73,7 @@ __all__ = [
     "CHAMPION",
     "COMMIT",
     "DATA_DIGEST",
+    "EXPERIMENT",
     "FOLD",
     "GENERATION",
     "LABELS",
