@@ -1,6 +1,6 @@
 # make demo   environment, then the whole chain on generated tissue
 # make test   environment if needed, then every test
-# make help   the rest
+# make help   the rest; JOBS=4 lets the tests have four processes
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-core environment environment-core lock demo lint test test-unit test-core test-e2e test-long
@@ -8,6 +8,8 @@ MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
 ARGS ?=
+JOBS ?= 2
+PARALLEL = --numprocesses $(JOBS) --dist loadfile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -47,13 +49,13 @@ test: ## the environment if needed, then every test but the long ones
 	@$(MAKE) test-e2e
 
 test-unit: environment ## the rooms, each for itself
-	$(BIN)/python -m pytest --quiet --ignore tests/e2e --ignore tests/core_env --ignore tests/long $(ARGS)
+	$(BIN)/python -m pytest --quiet $(PARALLEL) --ignore tests/e2e --ignore tests/core_env --ignore tests/long $(ARGS)
 
 test-core: environment-core ## without torch: evaluate, tune, ensemble from Parquet
 	.venv-core/bin/python -m pytest --quiet tests/core_env $(ARGS)
 
 test-e2e: environment environment-core ## entry points for real
-	$(BIN)/python -m pytest --quiet tests/e2e $(ARGS)
+	$(BIN)/python -m pytest --quiet $(PARALLEL) tests/e2e $(ARGS)
 
 test-long: environment ## proofs that take longer than a test run should
 	$(BIN)/python -m pytest -m long $(ARGS)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hubmap_ml.cli.options import AsJson
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -19,7 +21,7 @@ SHOWN = 5
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(compare)
+    app.command(rich_help_panel="Predictions in files")(compare)
 
 
 def compare(
@@ -37,7 +39,7 @@ def compare(
     metric: Annotated[str, typer.Option("--metric", help="ap60, coco_segm, dice or dsb_map.")] = "ap60",
     report: Annotated[Path | None, typer.Option("--report", help="Write a page (html) here.")] = None,
     resamples: Annotated[int, typer.Option("--resamples", help="Draws of each bootstrap.")] = 2000,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Compare predictions. Example: hubmap-ml compare --truth t.json --predictions a.json b.json --report out.html"""
     from hubmap_ml.stages import compare as stage

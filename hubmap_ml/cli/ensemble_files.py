@@ -1,5 +1,6 @@
 """The options of `ensemble` that compare prediction files instead of building an experiment's ensemble."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -22,11 +23,16 @@ Report = Annotated[Path, typer.Option("--report", help="With --truth: the page t
 Metric = Annotated[str, typer.Option("--metric", help="With --truth: ap60, coco_segm or dsb_map.")]
 
 
-def compare(truth: Path, predictions: list[Path], report: Path, metric: str) -> None:
+def compare(truth: Path, predictions: list[Path], report: Path, metric: str, as_json: bool) -> None:
     """Compare prediction files and tell the result."""
+    from hubmap_ml.ensembling.from_files import comparison_to_data
     from hubmap_ml.stages import ensemble_files as stage
 
-    stage.show(stage.run(truth, predictions, report, metric=metric), report)
+    done = stage.run(truth, predictions, report, metric=metric)
+    if as_json:
+        typer.echo(json.dumps({**comparison_to_data(done), "report": str(report)}))
+    else:
+        stage.show(done, report)
 
 
 def refuse_without_truth(predictions: list[Path]) -> None:

@@ -4,16 +4,28 @@ from typing import Annotated
 
 import typer
 
+from hubmap_ml.cli.options import (
+    AsJson,
+    Changes,
+    Device,
+    ExperimentName,
+    Fresh,
+    Raw,
+    WithUpstream,
+    Workers,
+    whole,
+    yes,
+)
+from hubmap_ml.cli.tables import tell
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command("pseudo-label")(pseudo_label)
+    app.command("pseudo-label", rich_help_panel="The chain")(pseudo_label)
 
 
 def pseudo_label(
-    experiment: Annotated[
-        str, typer.Option("--experiment", help="A file, a folder, or a name in experiments/.")
-    ] = "demo",
+    experiment: ExperimentName = "demo",
     labels: Annotated[
         str, typer.Option("--labels", help="Name in pseudo_label; the first where none is given.")
     ] = "",
@@ -26,39 +38,29 @@ def pseudo_label(
             "--model", help="Labels in place of the declared teachers: champion, or models:/NAME/NUMBER."
         ),
     ] = "",
-    raw: Annotated[
-        str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")
-    ] = "",
-    set: Annotated[
-        str, typer.Option("--set", help="Changes to members' configurations: 'optimizer.lr=0.02;...'.")
-    ] = "",
-    workers: Annotated[
-        str, typer.Option("--workers", help="Processes that load data; -1 chooses by the number of cores.")
-    ] = "-1",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    with_upstream: Annotated[
-        str, typer.Option("--with-upstream", help="true: run a missing training stage first.")
-    ] = "false",
-    fresh: Annotated[
-        str,
-        typer.Option("--fresh", help="true: do the work again though a finished run has the same inputs."),
-    ] = "false",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
+    with_upstream: WithUpstream = "false",
+    fresh: Fresh = "false",
+    as_json: AsJson = False,
 ) -> None:
     """Label a pool of images with trained members. Example: hubmap-ml pseudo-label --labels round1 --fold 1"""
-    from hubmap_ml.cli.main import _tell, _whole, _yes
     from hubmap_ml.stages import pseudo_label as stage
 
-    _tell(
+    tell(
         stage.run(
             experiment=experiment,
             labels=labels,
-            fold=_whole(fold, "fold"),
+            fold=whole(fold, "fold"),
             model=model,
             raw=raw,
             set=set,
-            workers=_whole(workers, "workers"),
+            workers=whole(workers, "workers"),
             device=device,
-            with_upstream=_yes(with_upstream, "with-upstream"),
-            fresh=_yes(fresh, "fresh"),
-        )
+            with_upstream=yes(with_upstream, "with-upstream"),
+            fresh=yes(fresh, "fresh"),
+        ),
+        as_json,
     )

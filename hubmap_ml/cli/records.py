@@ -5,13 +5,13 @@ from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from hubmap_ml.cli.options import AsJson, Device, Workers, whole
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (lineage, diff, reproduce, import_log, gc):
-        app.command()(command)
+        app.command(rich_help_panel="Records")(command)
 
 
 def lineage(
@@ -61,15 +61,14 @@ def diff(
 def reproduce(
     run_id: Annotated[str, typer.Argument(help="Run id, or its beginning.")],
     raw: Annotated[str, typer.Option("--raw", help="Folder of raw files, where they have moved.")] = "",
-    workers: Annotated[str, typer.Option("--workers", help="Processes that load data.")] = "-1",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    workers: Workers = "-1",
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Run a stage again from its record alone; exit code 1 if anything differs. Example: hubmap-ml reproduce 3f2a"""
-    from hubmap_ml.cli.main import _whole
     from hubmap_ml.stages import reproduce as command
 
-    result = command.run(run_id, raw=raw, workers=_whole(workers, "workers"), device=device)
+    result = command.run(run_id, raw=raw, workers=whole(workers, "workers"), device=device)
     if as_json:
         typer.echo(json.dumps(result.to_data()))
     else:

@@ -1,14 +1,34 @@
-"""What the command line shows while the chain runs, and at its end."""
+"""What the command line shows of a stage, while the chain runs, and at its end."""
 
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from hubmap_ml.stages.main import Chain
     from hubmap_ml.stages.session import Outcome
+
+
+def tell(outcome: "Outcome", as_json: bool = False, file: str = "") -> None:
+    """Print what a stage reports: one line, and where it left its file; or all of it as one JSON line.
+
+    Args:
+        outcome: of the stage.
+        as_json: print JSON.
+        file: the detail that says where the stage's file lies.
+    """
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(outcome)))
+        return
+    how = "reused " if outcome.reused else ""
+    typer.echo(f"{outcome.name}: {outcome.verdict} ({how}run {outcome.run_id}, {outcome.seconds:.0f} s)")
+    if file:
+        typer.echo(str(outcome.details[file]))
 
 
 def step_printer() -> Callable[["Outcome"], None]:
@@ -24,6 +44,8 @@ def step_printer() -> Callable[["Outcome"], None]:
 
 def print_chain(chain: "Chain") -> None:
     """Print the final table: members and ensemble, with scores, time and memory."""
+    from rich.table import Table
+
     console = wide_console()
     table = Table(title=chain.outcome.verdict, title_justify="left", title_style="bold")
     table.add_column("")
@@ -48,8 +70,10 @@ def print_chain(chain: "Chain") -> None:
         console.print(f"[dim]submission[/] {chain.submission}", soft_wrap=True)
 
 
-def wide_console() -> Console:
+def wide_console() -> "Console":
     """A console as wide as the terminal; in a file or pipe, wide enough for a line a step."""
+    from rich.console import Console
+
     console = Console(highlight=False)
     return console if console.is_terminal else Console(highlight=False, width=160)
 

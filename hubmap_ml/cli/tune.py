@@ -5,36 +5,36 @@ from typing import Annotated
 
 import typer
 
+from hubmap_ml.cli.options import (
+    AsJson,
+    Changes,
+    Device,
+    ExperimentName,
+    Fresh,
+    MemberName,
+    Raw,
+    WithUpstream,
+    Workers,
+    whole,
+    yes,
+)
+from hubmap_ml.cli.tables import tell
+
 
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
-    app.command()(tune)
+    app.command(rich_help_panel="The chain")(tune)
 
 
 def tune(
-    experiment: Annotated[
-        str, typer.Option("--experiment", help="A file, a folder, or a name in experiments/.")
-    ] = "demo",
-    member: Annotated[
-        str, typer.Option("--member", help="Member of the experiment; the first where none is given.")
-    ] = "",
-    raw: Annotated[
-        str, typer.Option("--raw", help="Folder of raw files, in place of the experiment's own.")
-    ] = "",
-    set: Annotated[
-        str, typer.Option("--set", help="Changes to members' configurations: 'optimizer.lr=0.02;...'.")
-    ] = "",
-    workers: Annotated[
-        str, typer.Option("--workers", help="Processes that load data; -1 chooses by the cores.")
-    ] = "-1",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    with_upstream: Annotated[
-        str, typer.Option("--with-upstream", help="true: run a missing training stage first.")
-    ] = "false",
-    fresh: Annotated[
-        str,
-        typer.Option("--fresh", help="true: do the work again though a finished run has the same inputs."),
-    ] = "false",
+    experiment: ExperimentName = "demo",
+    member: MemberName = "",
+    raw: Raw = "",
+    set: Changes = "",
+    workers: Workers = "-1",
+    device: Device = "auto",
+    with_upstream: WithUpstream = "false",
+    fresh: Fresh = "false",
     truth: Annotated[
         Path | None, typer.Option("--truth", help="COCO json: tune files, without experiment and store.")
     ] = None,
@@ -66,7 +66,7 @@ def tune(
     storage: Annotated[
         str, typer.Option("--storage", help="With --truth: Optuna storage that several workers share.")
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="With --truth: end with one JSON line.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Tune thresholds on out-of-fold candidates. Example: hubmap-ml tune --member htc
 
@@ -93,20 +93,20 @@ def tune(
             seed=seed,
             storage=storage or None,
         )
-        tune_files.show(found, as_json=json)
+        tune_files.show(found, as_json=as_json)
         return
-    from hubmap_ml.cli.main import _tell, _whole, _yes
     from hubmap_ml.stages import tune as stage
 
-    _tell(
+    tell(
         stage.run(
             experiment=experiment,
             member=member,
             raw=raw,
             set=set,
-            workers=_whole(workers, "workers"),
+            workers=whole(workers, "workers"),
             device=device,
-            with_upstream=_yes(with_upstream, "with-upstream"),
-            fresh=_yes(fresh, "fresh"),
-        )
+            with_upstream=yes(with_upstream, "with-upstream"),
+            fresh=yes(fresh, "fresh"),
+        ),
+        as_json,
     )

@@ -6,7 +6,7 @@ training images here. From names like ``A172_Phase_A7_1_00d00h00m_1.tif`` the gr
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,7 +16,7 @@ from hubmap_ml.data.coco_files import Reading, make_masks, read_coco_file, size_
 from hubmap_ml.data.images import OPENCV_SUFFIXES, TIFF_SUFFIXES
 from hubmap_ml.data.listing import files_below
 from hubmap_ml.spec import InputError
-from hubmap_ml.spec.data_options import LivecellOptions
+from hubmap_ml.spec.data_options import LivecellOptions, LivecellPart
 
 _NAME = re.compile(r"([A-Za-z0-9]+)_Phase_([A-Z][0-9]+)_")
 
@@ -48,22 +48,14 @@ def convert(
     classes = Classes.of(types, options.ignore)
     require_raw(raw, workers)
     by_type = options.classes == "cell_type"
-    pictures: dict[str, list[str]] = {}
-    for path in files_below(raw / options.images, TIFF_SUFFIXES | OPENCV_SUFFIXES):
-        pictures.setdefault(path.name, []).append(path.relative_to(raw).as_posix())
-    reading = Reading()
-    for name in options.annotations or _found_below(raw):
-
-        def entry(record: Mapping[str, Any], original: int | str, name: str = name) -> Entry:
-            return _entry(record, pictures, dataset=Path(name).stem.rsplit("_", 1)[-1])
-
-        take_file(
-            reading,
-            read_coco_file(raw / name, name),
-            classes,
-            make_entry=entry,
-            type_of=lambda entry, category: cell_type(entry.id) if by_type else category,
-        )
+    reading = read(
+        raw,
+        classes,
+        annotations=options.annotations or _found_below(raw),
+        images=options.images,
+        type_of=lambda entry, category: cell_type(entry.id) if by_type else category,
+        dataset_of=lambda name: Path(name).stem.rsplit("_", 1)[-1],
+    )
     classes.require(reading.counts, raw)
     return assemble(
         raw,
@@ -75,6 +67,67 @@ def convert(
         max_rejected=max_rejected,
         progress=progress,
     )
+
+
+def read_beside(raw: Path, part: LivecellPart, classes: Classes, dataset: str) -> Reading:
+    """LIVECell below the raw folder of another competition, as one data set more.
+
+    Args:
+        raw: the other competition's folder.
+        part: where it lies, and which of its cell types stand for which annotation types; others are left out.
+        classes: of the experiment.
+        dataset: its images' data set.
+
+    Raises:
+        InputError: no COCO file there, or none of the named cell types in it.
+    """
+    reading = read(
+        raw,
+        classes,
+        annotations=[f"{part.folder}/{name}" for name in _found_below(raw / part.folder)],
+        images=part.folder,
+        type_of=lambda entry, category: part.types.get(
+            cell_type(entry.id), f"{cell_type(entry.id)} of LIVECell"
+        ),
+        dataset_of=lambda name: dataset,
+    )
+    missing = [kind for kind in part.types if kind not in {cell_type(image) for image in reading.entries}]
+    if missing:
+        raise InputError(
+            f"{raw / part.folder} has no image of {missing[0]!r}, which data.options.livecell.types names; there are "
+            f"{', '.join(sorted({cell_type(image) for image in reading.entries})) or 'none'}"
+        )
+    return reading
+
+
+def read(
+    raw: Path,
+    classes: Classes,
+    *,
+    annotations: Sequence[str],
+    images: str,
+    type_of: Callable[[Entry, str], str],
+    dataset_of: Callable[[str], str],
+) -> Reading:
+    """Entries and records of several COCO files, by their order.
+
+    Args:
+        annotations: the files, relative to ``raw``.
+        images: the folder below which pictures are looked for by name, relative to ``raw``.
+        type_of: an annotation's type from its image and its category.
+        dataset_of: the images' data set from their COCO file's name.
+    """
+    pictures: dict[str, list[str]] = {}
+    for path in files_below(raw / images, TIFF_SUFFIXES | OPENCV_SUFFIXES):
+        pictures.setdefault(path.name, []).append(path.relative_to(raw).as_posix())
+    reading = Reading()
+    for name in annotations:
+
+        def entry(record: Mapping[str, Any], original: int | str, name: str = name) -> Entry:
+            return _entry(record, pictures, dataset=dataset_of(name))
+
+        take_file(reading, read_coco_file(raw / name, name), classes, make_entry=entry, type_of=type_of)
+    return reading
 
 
 def cell_type(image: str) -> str:

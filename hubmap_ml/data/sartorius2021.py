@@ -4,7 +4,8 @@ train.csv has a row for each cell: ``id, annotation, width, height, cell_type, p
 elapsed_timedelta``, with row-major run lengths from 1. Cell types are the annotation types. ``sample_id`` names plate
 and well (``shsy5y[diff]_E10-4_Vessel-714_Ph_3``: plate 714, well E10): the slide is the plate, the group
 ``714_E10``, so that folds can keep wells together. Images are train/*.png (dataset ``train``),
-train_semi_supervised/*.png (dataset ``semi_supervised``, no annotations) and test/*.png.
+train_semi_supervised/*.png (dataset ``semi_supervised``, no annotations), on request LIVECell's, which the competition
+gave along (dataset ``livecell``, with COCO annotations), and test/*.png.
 """
 
 import re
@@ -15,7 +16,9 @@ from pathlib import Path
 
 from hubmap_ml.data.assembly import Converted, Entry, Plan, Progress, Record, assemble, require_raw
 from hubmap_ml.data.classes import Classes
+from hubmap_ml.data.coco_files import Reading, make_masks
 from hubmap_ml.data.listing import image_ids, test_order
+from hubmap_ml.data.livecell import read_beside
 from hubmap_ml.data.rejected import Rejected
 from hubmap_ml.data.tables import read_loose_csv
 from hubmap_ml.instances import BitMasks
@@ -24,6 +27,7 @@ from hubmap_ml.spec import InputError
 from hubmap_ml.spec.data_options import Sartorius2021Options
 
 TABLE = "train.csv"
+LIVECELL = "livecell"
 COLUMNS = ("id", "annotation", "width", "height", "cell_type", "sample_id")
 _SAMPLE = re.compile(r"_([A-Za-z]+[0-9]+)-[0-9]+_Vessel-([0-9A-Za-z]+)_")
 _WHOLE = re.compile(r"[0-9]{1,9}")
@@ -84,21 +88,23 @@ def convert(
     entries = [_entry(image, f"train/{image}.png", "train", s) for image, s in table.samples.items()]
     if options.semi_supervised:
         folder = "train_semi_supervised"
-        more = sorted(image_ids(raw / folder, ".png"))
-        entries += [_entry(image, f"{folder}/{image}.png", "semi_supervised", image) for image in more]
+        bare = sorted(image_ids(raw / folder, ".png"))
+        entries += [_entry(image, f"{folder}/{image}.png", "semi_supervised", image) for image in bare]
+    more = Reading() if options.livecell is None else read_beside(raw, options.livecell, classes, LIVECELL)
+    entries += more.entries.values()
     test = test_order(raw, image_ids(raw / "test", ".png"), ".png")
     entries += [Entry(image, f"test/{image}.png", split="test", dataset="test") for image in test]
     twice = [image for image, times in Counter(entry.id for entry in entries).items() if times > 1]
     if twice:
         raise InputError(
-            f"{raw}: the image {twice[0]} is in two of train/, train_semi_supervised/ and test/: keep one"
+            f"{raw}: the image {twice[0]} is in two of train/, train_semi_supervised/, LIVECell and test/: keep one"
         )
     plan = Plan(
         entries=entries,
-        records=table.records,
-        rejected=table.rejected,
-        strays=strays,
-        left_out={f"type {kind}": count for kind, count in table.unwanted.items()},
+        records={**table.records, **more.records},
+        rejected=[*table.rejected, *more.rejected],
+        strays=[*strays, *more.strays],
+        left_out={**{f"type {kind}": count for kind, count in table.unwanted.items()}, **more.left_out},
         images_are="training images",
     )
     return assemble(
@@ -175,6 +181,8 @@ def _wrong(row: Mapping[str, str] | None, images: set[str], samples: Mapping[str
 def _decode(
     entry: Entry, records: Sequence[Record], height: int, width: int
 ) -> tuple[BitMasks, list[str | None]]:
+    if entry.dataset == LIVECELL:
+        return make_masks(entry, records, height, width)
     runs: list[_Runs] = [record.geometry for record in records]
     masks, reasons = from_row_runs([one.text for one in runs], height, width)
     for k, one in enumerate(runs):

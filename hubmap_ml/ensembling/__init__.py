@@ -12,6 +12,7 @@ from hubmap_ml.ensembling.builder import (
 from hubmap_ml.ensembling.choosing import Choosing, fusion_variants
 from hubmap_ml.ensembling.contributions import Contribution, Worth, contributions, cross_fitted_alone
 from hubmap_ml.ensembling.diversity import PairDiversity, diversity
+from hubmap_ml.ensembling.external_gate import EXTERNAL_TAG, KNOWS_TEST_TAG, check_external
 from hubmap_ml.ensembling.forward_selection import Forward, Limits, Selection, forward_selection
 from hubmap_ml.ensembling.from_files import (
     Comparison,
@@ -40,6 +41,7 @@ from hubmap_ml.ensembling.gate import (
 from hubmap_ml.ensembling.policy import (
     AGAINST_TAG,
     FORCED_TAG,
+    PREDICTIONS_ONLY_TAG,
     Challenge,
     Standing,
     challenge_of,
@@ -61,12 +63,15 @@ from hubmap_ml.fusion import fuse
 
 __all__ = [
     "AGAINST_TAG",
+    "EXTERNAL_TAG",
     "FORCED_TAG",
     "GATE_TAG",
     "HEADLINE_TAG",
+    "KNOWS_TEST_TAG",
     "LINE_TAG",
     "OWN_CV_TAG",
     "PASSED",
+    "PREDICTIONS_ONLY_TAG",
     "PROXY_TAG",
     "Challenge",
     "Choosing",
@@ -95,6 +100,7 @@ __all__ = [
     "Worth",
     "as_annotations",
     "challenge_of",
+    "check_external",
     "check_member",
     "chosen_labels",
     "compare_candidates",

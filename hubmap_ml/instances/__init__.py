@@ -2,7 +2,14 @@
 
 from hubmap_ml.instances.annotations import Annotations, ImageAnnotations
 from hubmap_ml.instances.bit_masks import BitMasks
-from hubmap_ml.instances.coco import read_coco, read_coco_results, write_coco, write_coco_results
+from hubmap_ml.instances.coco import (
+    read_coco,
+    read_coco_images,
+    read_coco_results,
+    write_coco,
+    write_coco_results,
+)
+from hubmap_ml.instances.foreign_results import read_detectron2_results, read_ultralytics_results
 from hubmap_ml.instances.images import Category, Images
 from hubmap_ml.instances.masks import BITS, SOFT, Masks
 from hubmap_ml.instances.parquet import (
@@ -30,8 +37,11 @@ __all__ = [
     "SoftMasks",
     "read_annotations",
     "read_coco",
+    "read_coco_images",
     "read_coco_results",
+    "read_detectron2_results",
     "read_predictions",
+    "read_ultralytics_results",
     "write_annotations",
     "write_coco",
     "write_coco_results",

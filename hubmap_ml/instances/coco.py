@@ -7,7 +7,7 @@ from id to record.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,7 @@ def read_coco(path: Path | str, categories: Sequence[str] | None = None) -> Anno
         InputError: no such file, no json, a missing or wrong record (named), an unknown category name.
     """
     path = Path(path)
-    data = load_json(path)
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: a COCO file is an object with images, annotations and categories")
-    for key in ("images", "annotations", "categories"):
-        if key not in data:
-            raise InputError(f"{path}: no {key!r} (found {', '.join(map(str, list(data)[:8]))})")
+    data = _object(path, ("images", "annotations", "categories"))
     found = read_categories(path, records_of(path, data, "categories"))
     images = read_images(path, records_of(path, data, "images"))
     records = records_of(path, data, "annotations")
@@ -99,6 +94,28 @@ def read_coco(path: Path | str, categories: Sequence[str] | None = None) -> Anno
         return annotations.with_categories(categories)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
+
+
+def read_coco_images(path: Path) -> tuple[Images, tuple[Category, ...]]:
+    """Read the images and categories of a COCO file; its annotations, where it has any, are not looked at.
+
+    Raises:
+        InputError: as ``read_coco``.
+    """
+    data = _object(path, ("images", "categories"))
+    return read_images(path, records_of(path, data, "images")), read_categories(
+        path, records_of(path, data, "categories")
+    )
+
+
+def _object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
+    data = load_json(path)
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: a COCO file is an object with images, annotations and categories")
+    for key in keys:
+        if key not in data:
+            raise InputError(f"{path}: no {key!r} (found {', '.join(map(str, list(data)[:8]))})")
+    return data
 
 
 def write_coco(path: Path | str, annotations: Annotations, *, info: Mapping[str, Any] | None = None) -> None:
@@ -145,17 +162,44 @@ def read_coco_results(path: Path | str, images: Images, categories: Sequence[Cat
         InputError: no such file, no json, a wrong record (named by its place in the list).
     """
     path = Path(path)
-    records = load_json(path)
+    return results_of(
+        path,
+        load_json(path),
+        images,
+        categories,
+        row_of={original: row for row, original in enumerate(images.original_ids)},
+        label_of={category.id: label for label, category in enumerate(categories)},
+    )
+
+
+def results_of(
+    path: Path,
+    records: Any,
+    images: Images,
+    categories: Sequence[Category],
+    *,
+    row_of: Mapping[Any, int],
+    label_of: Mapping[int, int],
+    name_of: Callable[[int], str] | None = None,
+) -> PredictionSet:
+    """Predictions of the records of a results file; ``read_coco_results`` says which and how.
+
+    Args:
+        path: of the file, for messages.
+        records: what it holds.
+        row_of: the row in ``images`` that each ``image_id`` means.
+        label_of: the place in ``categories`` that each ``category_id`` means.
+        name_of: what to call each record in messages; by default its place in the list.
+
+    Raises:
+        InputError: as ``read_coco_results``.
+    """
     if not isinstance(records, list):
         raise InputError(
             f"{path}: COCO results are a list of records with image_id, category_id, segmentation, score"
         )
 
-    def name_of(k: int) -> str:
-        return f"{path}: result {k}"
-
-    row_of = {original: row for row, original in enumerate(images.original_ids)}
-    label_of = {category.id: label for label, category in enumerate(categories)}
+    name_of = name_of or (lambda k: f"{path}: result {k}")
     rows, labels = places(records, row_of, label_of, name_of)
     masks = read_masks(
         [field(r, "segmentation", name_of(k)) for k, r in enumerate(records)], rows, images, name_of

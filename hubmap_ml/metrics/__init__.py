@@ -20,6 +20,8 @@ from hubmap_ml.metrics.intervals import Folded, Interval
 from hubmap_ml.metrics.judging import judge
 from hubmap_ml.metrics.open_images import AveragePrecision, average_precision
 from hubmap_ml.metrics.paired_gain import PairedGain, paired_gain
+from hubmap_ml.metrics.rank_agreement import RankAgreement, rank_agreement
+from hubmap_ml.metrics.score_log import ScoreLogFindings, read_score_log
 from hubmap_ml.metrics.scores import METRICS, Score, evaluate, headline
 from hubmap_ml.metrics.worst_images import WorstImage, worst_images
 
@@ -37,8 +39,10 @@ __all__ = [
     "Gain",
     "Interval",
     "PairedGain",
+    "RankAgreement",
     "Score",
     "ScoreCurve",
+    "ScoreLogFindings",
     "ScoredSet",
     "SlideScores",
     "WorstImage",
@@ -58,6 +62,8 @@ __all__ = [
     "judge",
     "paired_gain",
     "precision_recall",
+    "rank_agreement",
+    "read_score_log",
     "score_curve",
     "score_interval",
     "worst_images",

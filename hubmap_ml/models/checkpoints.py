@@ -59,6 +59,7 @@ def write_checkpoint(
     config: Mapping[str, Any],
     categories: Sequence[tuple[int, str]],
     resume_state: Mapping[str, Any] | None = None,
+    keep_old: bool = False,
 ) -> Checkpoint:
     """Write a checkpoint folder, replacing the one that stands there.
 
@@ -70,6 +71,7 @@ def write_checkpoint(
         categories: as in `Checkpoint`.
         resume_state: tensors and plain Python values that a training continues from; its ``iterations`` are written
             into `resume.json` too, for those who choose a checkpoint without torch. The one before is kept then.
+        keep_old: keep the one before in any case.
     """
     partial = _beside(folder, "partial")
     shutil.rmtree(partial, ignore_errors=True)
@@ -87,7 +89,7 @@ def write_checkpoint(
         "digest_of_weights": digest,
     }
     (partial / CONFIG).write_text(json.dumps(data, indent=1))
-    _put(partial, folder, keep_old=resume_state is not None)
+    _put(partial, folder, keep_old=keep_old or resume_state is not None)
     return Checkpoint(
         folder,
         family,

@@ -15,6 +15,7 @@ import numpy as np
 from mmdet.datasets.pipelines import Compose
 from numpy.typing import NDArray
 
+import hubmap_ml.models.augmentations  # noqa: F401  (registers our steps)
 from hubmap_ml.spec import InputError
 
 PLATFORM_STEPS = frozenset(
@@ -42,7 +43,7 @@ class TrainPipeline:
         self._compose = _build(
             [step for step in steps if step["type"] not in PLATFORM_STEPS], "train_pipeline"
         )
-        self._albumentations = list(_albumentations(self._compose))
+        self._drawing = list(_drawing(self._compose))
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
         """Run the steps; None when one of them gives the sample up, or leaves no instance."""
@@ -56,11 +57,11 @@ class TrainPipeline:
         return _described(current)
 
     def reseed(self, seed: int) -> None:
-        """Start albumentations' own random states anew: they follow neither numpy's seed nor python's."""
-        for number, aug in enumerate(self._albumentations):
+        """Start the steps' own random states anew: albumentations' follow neither numpy's seed nor python's."""
+        for number, step in enumerate(self._drawing):
             # One state shared by all of a composition's transforms, as it is made: a seed of its own for
             # each would give every transform the same draws.
-            aug.set_random_state(np.random.default_rng((seed, number)), random.Random(f"{seed}/{number}"))
+            step.set_random_state(np.random.default_rng((seed, number)), random.Random(f"{seed}/{number}"))
 
 
 class TestPipeline:
@@ -178,11 +179,13 @@ def _several(scale: Any) -> bool:
     return isinstance(scale, list) and len(scale) > 1
 
 
-def _albumentations(step: Any) -> Iterator[Any]:
-    """Every albumentations composition inside a step, nested ones included, in a fixed order."""
-    aug = getattr(step, "aug", None)
-    if hasattr(aug, "set_random_state"):
-        yield aug
+def _drawing(step: Any) -> Iterator[Any]:
+    """What draws from states of its own inside a step, nested ones included, in a fixed order: steps of ours, and
+    compositions of albumentations.
+    """
+    for item in (step, getattr(step, "aug", None)):
+        if hasattr(item, "set_random_state"):
+            yield item
     for inner in getattr(step, "transforms", None) or ():
         if not isinstance(inner, dict):
-            yield from _albumentations(inner)
+            yield from _drawing(inner)

@@ -82,6 +82,18 @@ def read_published(path: Path, *, ema: bool = False) -> dict[str, Tensor]:
     return {**plain, **averaged}
 
 
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """Return the names of the classes that mmdet keeps beside its weights (``meta.CLASSES``); () where it did not.
+
+    Raises:
+        InputError: as `read_published`.
+    """
+    found: Any = {} if not path.is_file() or _is_safetensors(path) else _unpickled(path)
+    meta = found.get("meta") if isinstance(found, Mapping) else None
+    names = meta.get("CLASSES") if isinstance(meta, Mapping) else None
+    return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
+
+
 def keep_as_safetensors(path: Path, target: Path, *, ema: bool = False) -> None:
     """Write the tensors of a published checkpoint as safetensors; `target` is whole or not there.
 

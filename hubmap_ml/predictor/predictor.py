@@ -52,6 +52,7 @@ class Predictor:
         self.categories: tuple[Category, ...] = manifest.categories
         self.tree: Node = manifest.tree
         self.properties: Mapping[str, str] = manifest.properties
+        self._stored_leaves = [leaf for leaf in leaves_of(self.tree) if isinstance(leaf, Stored)]
         self._networks: dict[str, Any] = {}
         for leaf in leaves_of(self.tree):
             if isinstance(leaf, Network) and leaf.path not in self._networks:
@@ -150,6 +151,8 @@ class Predictor:
                     done[leaf] = self._candidates(leaf, pairs)
                 return done[leaf]
 
+            for stored in self._stored_leaves:  # what they do not know is said before a network works on it
+                leaf_of(stored)
             yield leaf_of
 
     def _candidates(self, leaf: Leaf, pairs: list[Named]) -> PredictionSet:
@@ -185,6 +188,12 @@ class Predictor:
             raise InputError(
                 f"{error} ({leaf.path} of this predictor is stored predictions: it knows only their images)"
             ) from None
+        for (row, _), height, width in zip(pairs, found.images.heights, found.images.widths, strict=True):
+            if (row.heights[0], row.widths[0]) != (height, width):
+                raise InputError(
+                    f"image {row.ids[0]!r} is {row.widths[0]} x {row.heights[0]} pixels, and {leaf.path} of this "
+                    f"predictor is stored predictions of one of {width} x {height}: it knows only their images"
+                )
         names = [[category.name for category in side] for side in (found.categories, self.categories)]
         if names[0] != names[1]:
             raise InputError(

@@ -8,6 +8,7 @@ from hubmap_ml.spec.errors import DoneElsewhere, InputError, Interrupted
 from hubmap_ml.spec.experiment import Experiment, Member, Weights, experiment_from_data, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
+from hubmap_ml.spec.logged_submission import LoggedSubmission
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
 from hubmap_ml.spec.processes import Processes
@@ -26,6 +27,7 @@ __all__ = [
     "InputError",
     "Interrupted",
     "LeakLevel",
+    "LoggedSubmission",
     "Member",
     "NullRecorder",
     "Processes",

@@ -72,10 +72,24 @@ class Hubmap2023Options(TypedOptions):
     """HuBMAP 2023."""
 
 
+class LivecellPart(_Part):
+    """LIVECell below another raw folder: its ``folder``, and which annotation type of the experiment each of its cell
+    types (in lower case, as file names begin) stands for. Cell types that are not named are left out.
+    """
+
+    folder: InsidePath = "LIVECell_dataset_2021"
+    types: dict[str, str]
+
+
 class Sartorius2021Options(TypedOptions):
-    """Sartorius 2021. ``semi_supervised``: train_semi_supervised/ becomes the dataset ``semi_supervised``, if there."""
+    """Sartorius 2021.
+
+    ``semi_supervised``: train_semi_supervised/ becomes the dataset ``semi_supervised``, if there. ``livecell``: the
+    LIVECell images that the competition gave along become the dataset ``livecell``, to pre-train on.
+    """
 
     semi_supervised: bool = True
+    livecell: LivecellPart | None = None
 
 
 class LivecellOptions(TypedOptions):
@@ -134,7 +148,8 @@ def parse_options(format: str, given: Any) -> FormatOptions:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            part = CleanMasks if problem["loc"][0] == "clean_masks" else model
+            parts: dict[str, type[BaseModel]] = {"clean_masks": CleanMasks, "livecell": LivecellPart}
+            part = parts.get(str(problem["loc"][0]), model)
             known = ", ".join(part.model_fields)
             raise ValueError(f"unknown key {place!r} for {format}; allowed here: {known}") from None
         message = problem["msg"].removeprefix("Value error, ")

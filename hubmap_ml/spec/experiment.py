@@ -221,15 +221,57 @@ class Member(Part):
     """One recipe: trained in one or two stages on each fold; the first of them starts from ``weights``.
 
     ``refit`` names another member whose recipe is trained on all data instead (see ``spec.refit``).
+
+    An ``external`` member was made elsewhere and nothing is trained for it. ``predictions`` is the folder (from the
+    experiment's) that `hubmap-ml import-predictions` wrote; ``finetune`` is filled in for those who ask. Or
+    ``checkpoints`` is one that `hubmap-ml import-workdir` wrote, whose networks stand for ``finetune`` of their folds.
     """
 
-    kind: Literal["trained"] = "trained"
+    kind: Literal["trained", "external"] = "trained"
+    predictions: str | None = Field(default=None, min_length=1)
+    checkpoints: str | None = Field(default=None, min_length=1)
     refit: str | None = None
     trainer: Literal["mmdet"] = "mmdet"
     weights: Annotated[Weights | None, BeforeValidator(_named)] = None
     pretrain: Pretrain | None = None
     finetune: Finetune
     predict: Predict = Predict()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _external_are_not_trained(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        folders = [key for key in ("predictions", "checkpoints") if given.get(key) is not None]
+        if len(folders) != (1 if given.get("kind") == "external" else 0):
+            raise ValueError(
+                "'predictions' or 'checkpoints' names the folder of kind: external; give both or neither"
+            )
+        for key in ("refit", "weights", "pretrain") if folders else ():
+            if given.get(key) is not None:
+                raise ValueError(f"{key!r} is said of a trained member, and this one is external")
+        if folders != ["predictions"]:
+            return given
+        filled = {"finetune": _NOT_TRAINED, **given}
+        filled_in = (Finetune(**_NOT_TRAINED), Predict())
+        for key, plain in zip(("finetune", "predict"), filled_in, strict=True):
+            if _says_more(filled.get(key, {}), plain):
+                raise ValueError(f"{key!r} is said of a trained member, and this one is external")
+        return filled
+
+    @property
+    def is_predictions(self) -> bool:
+        """Whether it is predictions alone, made elsewhere."""
+        return self.predictions is not None and self.kind == "external"
+
+
+_NOT_TRAINED: dict[str, Any] = {"config": ""}
+
+
+def _says_more(given: Any, plain: BaseModel) -> bool:
+    """Whether a part says anything beyond what is filled in for an external member (a record holds that too)."""
+    filled = plain.model_dump(mode="json")
+    return not isinstance(given, Mapping) or any(filled.get(key) != value for key, value in given.items())
 
 
 class Tune(Part):
@@ -429,6 +471,8 @@ class Experiment(Part):
                     f"members.{name}: not a member's name (a letter, then letters, digits, '_' or '-'; "
                     f"not {', '.join(RESERVED_MEMBER_NAMES)})"
                 )
+            if member.is_predictions:
+                continue
             for stage in (member.pretrain, member.finetune):
                 if stage is not None and stage.pool not in self.data.pools:
                     raise ValueError(
@@ -462,7 +506,8 @@ class Experiment(Part):
                         f"ensemble.{key} names {name!r}, which is no member; members: {', '.join(self.members)}"
                     )
         highest = _ends(self.tune.space.get("nms_iou"))[1]
-        kept = min(member.predict.dedupe_iou for member in self.members.values())
+        trained = [member for member in self.members.values() if not member.is_predictions]
+        kept = min((member.predict.dedupe_iou for member in trained), default=1.0)
         if highest is not None and highest > kept:
             raise ValueError(
                 "tune.space.nms_iou reaches above predict.dedupe_iou: candidates that close were not kept"
@@ -481,6 +526,7 @@ class Experiment(Part):
             learnt=self._learnt(),
             folds={name: self.folds_of(name) for name in self.members},
             refits=frozenset(name for name, member in self.members.items() if member.refit is not None),
+            external=frozenset(name for name, member in self.members.items() if member.kind == "external"),
             pools=self.data.pools,
         )
         return self
@@ -519,15 +565,19 @@ class Experiment(Part):
         return name or next(iter(self.pseudo_label))
 
     def folds_of(self, member: str) -> tuple[int, ...]:
-        """Return the folds that a member is trained on, in order; of a refit member ``(ALL_DATA,)``."""
-        if self.members[member].refit is not None:
+        """Return the folds that a member is trained on, in order.
+
+        ``(ALL_DATA,)`` of a refit member, and of an external one, whose predictions of all folds are one set.
+        """
+        if self.fold_named(member, 0) == ALL_DATA:
             return (ALL_DATA,)
         named = self.members[member].finetune.folds
         return tuple(range(self.data.folds.n)) if named is None else named
 
     def fold_named(self, member: str, fold: int) -> int:
-        """Return ``fold``, or ``ALL_DATA`` for a refit member, which has one network whatever fold is named."""
-        return ALL_DATA if self.members[member].refit is not None else fold
+        """Return ``fold``, or ``ALL_DATA`` for a refit or external member, which is one whatever fold is named."""
+        declared = self.members[member]
+        return ALL_DATA if declared.refit is not None or declared.is_predictions else fold
 
     def recipe_of(self, member: str) -> str:
         """Return the member whose cross-validation tells a member's worth: itself, or what it refits."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hubmap_ml.spec.errors import InputError
+from hubmap_ml.spec.loss_weights import check_loss_weights
 
 MEMBER_KEYS = (
     "model",
@@ -22,6 +23,8 @@ MEMBER_KEYS = (
     "fp16",
     "batch",
     "custom_hooks",
+    "ema",
+    "loss_weights",
 )
 REQUIRED_KEYS = ("model", "train_pipeline", "test_pipeline", "optimizer", "runner", "batch")
 
@@ -71,6 +74,10 @@ TEST_REFUSED: Mapping[str, str] = {
     "AutoAugment": "a test pipeline changes nothing at random",
     "Albu": "a test pipeline changes nothing at random",
     "PhotoMetricDistortion": "a test pipeline changes nothing at random",
+    "D4": "a test pipeline changes nothing at random",
+    "FlipPaste": "a test pipeline changes nothing at random",
+    "RandomTile": "a test pipeline changes nothing at random",
+    "StainJitter": "a test pipeline changes nothing at random",
 }
 
 
@@ -186,6 +193,10 @@ def _check_schedule(config: Mapping[str, Any], where: str) -> None:
         if kind not in CUSTOM_HOOKS:
             raise InputError(f"{where}: custom_hooks[{i}] is {kind!r}; allowed: {', '.join(CUSTOM_HOOKS)}")
     optimizer_config = config.get("optimizer_config")
+    if config.get("ema") is not None:
+        _check_average(config["ema"], f"{where}: ema")
+    if config.get("loss_weights") is not None:
+        check_loss_weights(config["loss_weights"], runner["max_epochs"], where)
     if optimizer_config is not None:
         if not isinstance(optimizer_config, Mapping):
             raise InputError(f"{where}: optimizer_config must be a dict, not {optimizer_config!r}")
@@ -199,6 +210,17 @@ def _check_schedule(config: Mapping[str, Any], where: str) -> None:
         isinstance(lr_config, Mapping) and isinstance(lr_config.get("policy"), str)
     ):
         raise InputError(f"{where}: lr_config needs a 'policy' by name, such as 'step' or 'CosineAnnealing'")
+
+
+def _check_average(average: Any, where: str) -> None:
+    """Refuse what is no ``ema = dict(momentum=0.0002, warm_up=2000)``; a warm-up of 0 is none."""
+    if not isinstance(average, Mapping) or not {"momentum"} <= average.keys() <= {"momentum", "warm_up"}:
+        raise InputError(f"{where} must be a dict with momentum and perhaps warm_up, not {average!r}")
+    momentum, warm_up = average["momentum"], average.get("warm_up", 0)
+    if isinstance(momentum, bool) or not isinstance(momentum, int | float) or not 0 < momentum < 1:
+        raise InputError(f"{where}.momentum must be over 0 and under 1, not {momentum!r}")
+    if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
+        raise InputError(f"{where}.warm_up must be a whole number of iterations from 0, not {warm_up!r}")
 
 
 def _check_count(value: Any, where: str) -> None:

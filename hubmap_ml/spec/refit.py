@@ -9,7 +9,7 @@ What its networks are worth is told by the recipe's cross-validation, "by proxy"
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 ALL_DATA = -1
 """In place of a fold's number: nothing is held out (as an image outside every fold has this number)."""
@@ -37,10 +37,8 @@ def _filled(name: str, member: Any, members: Mapping[str, Any]) -> Any:
     if not isinstance(member, Mapping) or member.get("refit") is None:
         return member
     recipe = members.get(member["refit"])
-    if not isinstance(recipe, Mapping) or recipe.get("refit") is not None:
-        known = [
-            other for other, given in members.items() if isinstance(given, Mapping) and "refit" not in given
-        ]
+    if not _trained_on_folds(recipe):
+        known = [other for other, given in members.items() if _trained_on_folds(given)]
         raise ValueError(
             f"members.{name}.refit is {member['refit']!r}, which is no member trained on folds; "
             f"there are {', '.join(known) or 'none'}"
@@ -60,3 +58,7 @@ def _filled(name: str, member: Any, members: Mapping[str, Any]) -> Any:
                 "'predict' may be its own"
             )
     return {**recipe, **member}
+
+
+def _trained_on_folds(member: Any) -> TypeGuard[Mapping[str, Any]]:
+    return isinstance(member, Mapping) and member.get("refit") is None and member.get("kind") != "external"

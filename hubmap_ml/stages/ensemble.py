@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from hubmap_ml.ensembling import (
+    EXTERNAL_TAG,
     FORCED_TAG,
+    PREDICTIONS_ONLY_TAG,
     Choosing,
     EnsembleStudy,
     Forward,
@@ -145,6 +147,7 @@ def work(session: Session) -> Outcome:
             f"{values['metric']} {in_words(study.cross_fitted, study.value)}, leak level {leak_in_words(leaks)}; "
             f"members {ensemble_record.members_in_words(result.recipe, names)}; "
             f"best member {best.member} {float(best.version.tags['hubmap.headline']):.3f}{_by_proxy(members)}"
+            f"{_from_outside(members)}"
             f"{ensemble_record.gain_in_words(worth, best.member)}; version {version.number}"
         )
         return at.finish(
@@ -195,6 +198,8 @@ def brought_up_to_date(session: Session, client: Any, standing: str, outcome: Ou
 
 def _place(found: Standing, version: Version) -> str:
     """Say where a version stands: whether it leads, by force, or why not."""
+    if version.tags.get(PREDICTIONS_ONLY_TAG) == "true":
+        return ", predictions-only: it knows the test images alone and never leads"
     if found.champion is not None and found.champion.version == version.number:
         return ", champion by force" if version.tags.get(FORCED_TAG) == "true" else ", champion"
     if found.champion is None:
@@ -220,6 +225,12 @@ def _by_proxy(members: Sequence[PromotedMember]) -> str:
     )
 
 
+def _from_outside(members: Sequence[PromotedMember]) -> str:
+    """Say which members were made elsewhere: nobody here measured what their networks saw."""
+    names = [item.member for item in members if item.version.tags.get(EXTERNAL_TAG) == "true"]
+    return f"; made elsewhere, with declared leak levels: {', '.join(names)}" if names else ""
+
+
 def _choosing(how: Mapping[str, Any], members: Sequence[PromotedMember], seed: int) -> Choosing:
     """Return how members are chosen.
 
@@ -228,7 +239,7 @@ def _choosing(how: Mapping[str, Any], members: Sequence[PromotedMember], seed: i
     """
     budget = how["budget_s_per_tile"]
     if budget is not None and not costs(members):
-        unknown = next(item for item in members if COST_TAG not in item.version.tags)
+        unknown = next(item for item in members if item.seconds is None)
         raise InputError(
             f"ensemble.budget_s_per_tile: {unknown.version.uri} does not say what an image costs; promote again"
         )
@@ -337,6 +348,7 @@ def _register(
             "hubmap.data_digest": prepared.digest,
             "hubmap.stage_key": at.run.key,
             "hubmap.members": json.dumps([item.version.uri for item in members]),
+            **({PREDICTIONS_ONLY_TAG: "true"} if any(item.is_predictions for item in members) else {}),
             **({COST_TAG: f"{sum(costs(members)):.4g}"} if costs(members) else {}),
             "hubmap.run": at.run.run_id,
         },

@@ -1,7 +1,7 @@
 """`finetune`: stage 2, training on the clean pool without one fold, from the weights of the member's stage 1."""
 
 from hubmap_ml.spec import InputError
-from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.stages import imported_work_dir, inputs, upstream
 from hubmap_ml.stages.fitting import fit_and_record
 from hubmap_ml.stages.running import running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -41,7 +41,10 @@ def run(
 
 
 def work(session: Session, member: str, fold: int) -> Outcome:
-    """Train a member on all images of its pool but those of ``fold``, and evaluate on these after each epoch."""
+    """Train a member on all images of its pool but those of ``fold``, and evaluate on these after each epoch.
+
+    A network that was trained elsewhere is taken in instead.
+    """
     fold = session.experiment.fold_named(member, fold)
     with running(session, "finetune", member=member, fold=fold) as at:
         check_fold(session, member, fold)
@@ -52,6 +55,9 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         start = upstream.pretrained(session, member, fold, prepared)
         came_from = [prepared.run.run_id] + ([start.run_id] if start else [])
         at.run.identify(wanted, upstream_runs=came_from)
+        elsewhere = imported_work_dir.imported(session, member)
+        if elsewhere is not None:
+            return imported_work_dir.take_in(at, member, fold, elsewhere, prepared.data)
         return fit_and_record(at, member, wanted, prepared, start=start)
 
 

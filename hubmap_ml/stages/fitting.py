@@ -60,6 +60,7 @@ def fit_and_record(
             "images/train": len(train),
             "images/valid": len(valid),
             "starts_from": _starts_from(at, member, wanted, start),
+            **({"ema": config["ema"]["momentum"]} if config.get("ema") else {}),
         }
     )
     log_images(at.run, data, train, session.experiment.name, "training")
@@ -117,7 +118,7 @@ def fit_and_record(
         return at.finish(
             f"trained on all {len(train)} images of its pool: nothing is held out that could score it"
         )
-    last, best = result.headline[-1], result.headline[result.best_epoch - 1]
+    last, best = result.headline[-1], result.best_score
     at.recorder.metrics({"best_score": best, "best_epoch": result.best_epoch}, step=0)
     return at.finish(
         f"{values['metric']} {last:.3f} at the last epoch; best {best:.3f} at epoch {result.best_epoch}, "

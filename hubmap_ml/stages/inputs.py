@@ -14,8 +14,15 @@ import numpy as np
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import line_of
-from hubmap_ml.spec import ALL_DATA, FUSION_OF_TEACHERS, Experiment, StageInputs
-from hubmap_ml.stages import initial_weights, precision, splits, weight_files
+from hubmap_ml.spec import ALL_DATA, FUSION_OF_TEACHERS, Experiment, InputError, StageInputs
+from hubmap_ml.stages import (
+    imported_predictions,
+    imported_work_dir,
+    initial_weights,
+    precision,
+    splits,
+    weight_files,
+)
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
 
@@ -93,10 +100,21 @@ def finetune(session: Session, member: str, fold: int, data: PreparedData) -> St
 
 
 def predict(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
-    """Inputs of `predict` for the network of one fold; ``scoring`` is that of the plain score that it reports."""
+    """Inputs of `predict` for the network of one fold; ``scoring`` is that of the plain score that it reports.
+
+    Those of an external member are what was imported for it.
+    """
     declared = session.experiment.members[member]
     held_out = splits.finetune_split(session, member, fold, data).valid
     test = splits.test_rows(data)
+    if declared.is_predictions:
+        made = {
+            "imported": imported_predictions.imported(session, member).digest,
+            "held_out": _ids(data, held_out),
+            "test": _ids(data, test),
+            "scoring": scoring(session.experiment),
+        }
+        return StageInputs("predict", made, (), data.digest_of([*held_out, *test]))
     values = {
         **declared.predict.model_dump(mode="json", exclude={"batch"}),  # memory and time only
         "checkpoint": declared.finetune.checkpoint,
@@ -241,12 +259,17 @@ def _training(
     """Return values, upstream and data digest of a training."""
     experiment = session.experiment
     config = session.member_config(member, stage)
-    assert config is not None
+    if config is None:
+        raise InputError(f"nothing is trained for member {member!r}: it was made elsewhere; run predict")
     if config.get("fp16") is not None and not precision.on_gpu(session.device):
         config = {key: value for key, value in config.items() if key != "fp16"}
     kept = sorted(experiment.keep.checkpoints)
     # A run that kept both serves every later wish; one that kept less is another result.
     special: dict[str, Any] = {} if kept == ["best", "last"] else {"checkpoints": kept}
+    elsewhere = imported_work_dir.imported(session, member)
+    if elsewhere is not None:
+        special["imported"] = {str(fold): digest for fold, digest in elsewhere.digests.items()}
+        special["leak_level"] = str(elsewhere.leak_level)
     named = experiment.members[member].weights
     if named is not None and not upstream:
         special["weights"] = {

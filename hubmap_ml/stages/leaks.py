@@ -65,7 +65,13 @@ def seen_images(run: FoundRun) -> dict[str, list[str]]:
 
 
 def report_leaks(
-    at: Running, data: PreparedData, trained: FoundRun, *, held_out: Sequence[str], test: Sequence[str]
+    at: Running,
+    data: PreparedData,
+    trained: FoundRun,
+    *,
+    held_out: Sequence[str],
+    test: Sequence[str],
+    declared: LeakLevel = LeakLevel.NONE,
 ) -> dict[str, str]:
     """Compare what scores a fold's network with what it has seen, and keep the result in the run.
 
@@ -78,6 +84,7 @@ def report_leaks(
         trained: the run that trained the network.
         held_out: ids of the images held out from it.
         test: ids of the test images.
+        declared: no level is lower: what a network from elsewhere is said to have seen.
 
     Returns:
         The tags: the levels of both.
@@ -91,7 +98,10 @@ def report_leaks(
     at.recorder.data({name: found.to_data() for name, found in reports.items()}, REPORT)
     tags: dict[str, str] = {}
     for tag, found in ((LEAK_TAG, reports["out_of_fold"]), (TEST_LEAK_TAG, reports["test"])):
-        tags |= {tag: str(found.level), tag + UNPLACED: str(found.unplaced > 0).lower()}
+        tags |= {
+            tag: str(LeakLevel.worst([found.level, declared])),
+            tag + UNPLACED: str(found.unplaced > 0).lower(),
+        }
     at.run.tag(tags)
     if reports["out_of_fold"].level.voids_a_score:
         first = reports["out_of_fold"].pairs.iloc[0]

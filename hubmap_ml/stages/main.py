@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.spec import Experiment, InputError, StageInputs
+from hubmap_ml.spec import ALL_DATA, Experiment, InputError, StageInputs
 from hubmap_ml.stages import (
     ensemble,
     finetune,
@@ -167,18 +167,20 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
                 promote.work,
                 check=lambda _, found: promote.brought_up_to_date(inner, client, standing, found),
             )
-            steps.here(
+            fused = steps.here(
                 ensemble.identity(inner, client, prepared),
                 ensemble.work,
                 check=lambda _, found: ensemble.brought_up_to_date(inner, client, standing, found),
             )
             submitted = None
             if submit.is_possible(inner, data):
-                version = submit.submitted_version(inner, client)
+                leads = fused.details["champion"] is not None
+                model = "" if leads else f"models:/{ensemble.model_name(inner)}/{fused.details['version']}"
+                version = submit.submitted_version(inner, client, model)
                 submitted = steps.in_worker(
                     submit.identity(inner, version, data),
                     submit.work,
-                    "",
+                    model,
                     "",
                     check=submit.brought_up_to_date,
                 )
@@ -236,8 +238,15 @@ def _check_pools(session: Session, data: PreparedData) -> None:
 
 
 def _train(session: Session, steps: _Steps, member: str, data: PreparedData) -> None:
-    """Train a member on its folds, and predict; stage 1 once where its data does not depend on the fold."""
+    """Train a member on its folds, and predict; stage 1 once where its data does not depend on the fold.
+
+    What was made elsewhere is only taken in.
+    """
     made: set[str] = set()
+    if session.experiment.members[member].is_predictions:
+        wanted = inputs.predict(session, member, ALL_DATA, data)
+        steps.here(wanted, predict.work, member, ALL_DATA, name=name_of("predict", member, ALL_DATA))
+        return
     for fold in session.experiment.folds_of(member):
         stage_1 = session.experiment.members[member].pretrain
         if stage_1 is not None:

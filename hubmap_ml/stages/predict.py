@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
-from hubmap_ml.metrics import evaluate, score_interval
-from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.predictor import names_of_views
-from hubmap_ml.spec import LEAK_TAG
-from hubmap_ml.stages import inputs, upstream
-from hubmap_ml.stages.candidates import MERGE, merge_views
+from hubmap_ml.spec import LEAK_TAG, LeakLevel
+from hubmap_ml.stages import external_members, imported_work_dir, inputs, upstream
+from hubmap_ml.stages.candidates import MERGE
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.fitting import log_images
 from hubmap_ml.stages.leaks import in_words, report_leaks
+from hubmap_ml.stages.plain_score import plain_score
 from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
@@ -72,6 +71,8 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         wanted = inputs.predict(session, member, fold, prepared.data)
         if done := at.reuse(wanted):
             return done
+        if experiment.members[member].is_predictions:
+            return external_members.take_in(at, wanted, member, prepared)
         from hubmap_ml.inference import (
             open_network,
         )  # torch comes with it: seconds that a reused run is spared
@@ -94,7 +95,15 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             log_images(at.run, data, held_out, experiment.name, "out of fold")
         log_images(at.run, data, test, experiment.name, "test")
         ids = data.images.ids
-        leaks = report_leaks(at, data, trained, held_out=list(ids[held_out]), test=list(ids[test]))
+        elsewhere = imported_work_dir.imported(session, member)
+        leaks = report_leaks(
+            at,
+            data,
+            trained,
+            held_out=list(ids[held_out]),
+            test=list(ids[test]),
+            declared=LeakLevel.NONE if elsewhere is None else elsewhere.leak_level,
+        )
         for name, chosen in ((OUT_OF_FOLD, held_out), (TEST, test)):
             folder = at.recorder.folder / name
             _write(at, network, values, member, data, chosen, folder, name)
@@ -104,12 +113,7 @@ def work(session: Session, member: str, fold: int) -> Outcome:
                 f"{len(test)} test images predicted; trained on all data: nothing held out to score it on"
             )
         candidates = read_predictions(at.recorder.folder / OUT_OF_FOLD)
-        merged = merge_views(candidates, scoring["merge_iou"])
-        truth, final = data.annotations_of(held_out), apply_steps(merged, parse_steps(scoring["postprocess"]))
-        score = evaluate(scoring["metric"], truth, final)
-        interval = score_interval(scoring["metric"], truth, final)
-        at.recorder.metrics({f"val/{key}": value for key, value in score.details.items()}, step=0)
-        at.recorder.metrics(interval.to_metrics("val/score"), step=0)
+        score, interval = plain_score(at, data, candidates, scoring)
         return at.finish(
             f"{scoring['metric']} {score.value:.3f} on {len(held_out)} held-out images before tuning "
             f"(95 % on these slides {interval.in_words()}), "

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hubmap_ml.ensembling import (
+    EXTERNAL_TAG,
     GATE_TAG,
     PROXY_TAG,
     FoldRecord,
@@ -23,7 +24,7 @@ from hubmap_ml.ensembling import (
 )
 from hubmap_ml.predictor import Trial, network_digests, write_predictor
 from hubmap_ml.spec import ALL_DATA, InputError
-from hubmap_ml.stages import inputs, splits, upstream
+from hubmap_ml.stages import external_members, inputs, splits, upstream
 from hubmap_ml.stages.generations import generation_tags
 from hubmap_ml.stages.generations import in_words as generation_in_words
 from hubmap_ml.stages.leaks import in_words as leak_in_words
@@ -197,7 +198,8 @@ def _verdict(chosen: Sequence[Version], refused: Mapping[str, str]) -> str:
 
 def _marks(tags: Mapping[str, str]) -> str:
     proxy = f", scored by proxy of {tags[PROXY_TAG]}" if PROXY_TAG in tags else ""
-    return f"leak level {leak_in_words(tags)}{proxy}"
+    outside = ", made elsewhere" if tags.get(EXTERNAL_TAG) == "true" else ""
+    return f"leak level {leak_in_words(tags)}{proxy}{outside}"
 
 
 def _told(refused: Mapping[str, str]) -> str:
@@ -255,14 +257,24 @@ def _gather(session: Session, member: str, prepared: upstream.Prepared) -> _Cand
     tuned = upstream.tuned(session, member, prepared)
     scored = upstream.predictions_of(session, session.experiment.recipe_of(member), prepared)
     predicted = upstream.predictions_of(session, member, prepared)
-    trained = [
-        upstream.finetuned(session, member, fold, prepared) for fold in session.experiment.folds_of(member)
-    ]
+    folds = () if session.experiment.members[member].is_predictions else session.experiment.folds_of(member)
+    trained = [upstream.finetuned(session, member, fold, prepared) for fold in folds]
     return _Candidate(member, read_study(tuned), tuned, scored, predicted, trained)
 
 
 def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) -> GateResult:
     session, member = at.session, candidate.member
+    if session.experiment.members[member].is_predictions:
+        return external_members.examine(
+            at,
+            member,
+            name=model_name(session, member),
+            study=candidate.study,
+            tuned=candidate.tuned,
+            taken_in=candidate.scored[0],
+            prepared=prepared,
+            tags={PROMOTE_KEY: _member_key(session, member, prepared)},
+        )
     recipe = session.experiment.recipe_of(member)
     checkpoint = session.experiment.members[member].finetune.checkpoint
     folds = session.experiment.folds_of(member)
@@ -320,6 +332,7 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
                 **leak_tags(candidate.behind_the_score),
                 **_cost_tags(verdict.trial),
                 **candidate.generation,
+                **({} if session.experiment.members[member].kind == "trained" else {EXTERNAL_TAG: "true"}),
                 PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,

@@ -1,12 +1,13 @@
 """The promoted members as an ensemble takes them: their versions, studies, out-of-fold candidates and trees."""
 
 import dataclasses
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubmap_ml.ensembling import LINE_TAG, MemberSteps, members_named
+from hubmap_ml.ensembling import KNOWS_TEST_TAG, LINE_TAG, MemberSteps, members_named
 from hubmap_ml.instances import PredictionSet
 from hubmap_ml.postprocess import candidate_steps, parse_steps
 from hubmap_ml.predictor import Merge, Steps, leaves_of, node_to_data, nodes_of, read_manifest
@@ -16,6 +17,8 @@ from hubmap_ml.stages.session import Session
 from hubmap_ml.stages.tune import read_study
 from hubmap_ml.tracking import PROMOTED, FoundRun, Version, by_alias, folder_of, get_run
 from hubmap_ml.tuning import with_setting
+
+log = logging.getLogger(__name__)
 
 COST_TAG = "hubmap.s_per_image"
 
@@ -36,6 +39,17 @@ class PromotedMember:
     study: dict[str, Any]
     predicted: Sequence[FoundRun]
     refit: Sequence[FoundRun] = ()
+
+    @property
+    def is_predictions(self) -> bool:
+        """Whether it is predictions alone, made elsewhere."""
+        return KNOWS_TEST_TAG in self.version.tags
+
+    @property
+    def seconds(self) -> float | None:
+        """What an image costs: as `promote` measured it, nothing where predictions are only looked up; None unknown."""
+        cost = "0" if self.is_predictions else self.version.tags.get(COST_TAG)
+        return None if cost is None else float(cost)
 
 
 def promoted_members(session: Session, client: Any, standing: str) -> list[PromotedMember]:
@@ -58,6 +72,8 @@ def promoted_members(session: Session, client: Any, standing: str) -> list[Promo
 def promoted_versions(session: Session, client: Any, standing: str) -> dict[str, Version]:
     """Return the promoted version of each member that has one in this line.
 
+    An external member that came without the test images' predictions is left out: an ensemble could not use it.
+
     Raises:
         InputError: no member has; or one that ``ensemble.fixed`` names.
     """
@@ -69,6 +85,8 @@ def promoted_versions(session: Session, client: Any, standing: str) -> dict[str,
             continue
         if version.tags.get(LINE_TAG) == standing:
             found[member] = version
+    for member in [name for name, version in found.items() if version.tags.get(KNOWS_TEST_TAG) == "false"]:
+        log.warning("%s is left out: it came without predictions of the test images", found.pop(member).uri)
     if not found:
         raise InputError(
             f"experiment {session.experiment.name!r} has no promoted member for this data, metric and folds; run "
@@ -121,6 +139,6 @@ def member_tree(item: PromotedMember, merge_iou: float) -> tuple[dict[str, Any],
 
 
 def costs(members: Sequence[PromotedMember]) -> tuple[float, ...]:
-    """Return the seconds an image of each member, as `promote` measured them; () where it did not of all."""
-    found = [item.version.tags.get(COST_TAG) for item in members]
-    return tuple(float(cost) for cost in found if cost is not None) if None not in found else ()
+    """Return the seconds an image of each member; () where they are not known of all."""
+    found = [item.seconds for item in members]
+    return tuple(cost for cost in found if cost is not None) if None not in found else ()

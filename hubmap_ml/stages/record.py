@@ -7,6 +7,12 @@ from hubmap_ml.data import PreparedData, open_prepared
 from hubmap_ml.spec import InputError
 from hubmap_ml.tracking import FOLD, LABELS, MEMBER, REUSES, STAGE, UPSTREAM, FoundRun, get_run
 
+TAKEN_IN = "imported"
+"""Artifact folder of a run that took in what was made elsewhere: the import as it was, without weights."""
+
+TAKEN_IN_TAG = "hubmap.taken_in"
+"""``"true"``: the run did not train or predict, it took in what was made elsewhere."""
+
 
 def document(run: FoundRun, name: str) -> Any:
     """Return a JSON artifact.

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from hubmap_ml.data import PreparedData, read_image
-from hubmap_ml.ensembling import LINE_TAG
+from hubmap_ml.ensembling import KNOWS_TEST_TAG, LINE_TAG, PREDICTIONS_ONLY_TAG
 from hubmap_ml.instances import Annotations, Instances, PredictionSet, read_predictions
 from hubmap_ml.metrics import evaluate
 from hubmap_ml.postprocess import apply_steps, parse_steps
@@ -26,11 +26,12 @@ from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.stages.study_record import believable, in_words
 from hubmap_ml.stages.submit import PREDICTIONS
 from hubmap_ml.stages.tune import read_study
-from hubmap_ml.tracking import CHAMPION, PROMOTED, FoundRun, by_alias, open_store, search
+from hubmap_ml.tracking import CHAMPION, PROMOTED, FoundRun, by_alias, open_store, search, versions
 from hubmap_ml.viz import ReportData, ReportFigure, ReportRow, ReportStage, truth_and_prediction, write_page
 
 PAGE = "report.html"
 PICTURES = 6
+_NOT_FIGURES = ("runs", "kind", "declared")
 METRIC_WORDS = {
     "ap60": "average precision at mask IoU 0.6",
     "coco_segm": "COCO's mean AP of masks",
@@ -52,12 +53,14 @@ class _Line:
     leak_level: str
     test_leak_level: str
     runs: Sequence[FoundRun]
+    declared: bool = False
 
     @property
     def leaks(self) -> str:
         """The leak level in words, and where there is a score on the hidden test, that score's."""
         hidden = "" if self.hidden_test is None else f", {self.test_leak_level} on the hidden test"
-        return f"leak level {self.leak_level}{hidden}"
+        declared = " (declared, not measured)" if self.declared else ""
+        return f"leak level {self.leak_level}{hidden}{declared}"
 
     @property
     def seconds(self) -> float:
@@ -77,6 +80,7 @@ class _Member:
     predicted: Sequence[FoundRun]
     badge: str
     runs: Sequence[FoundRun]
+    declared: bool
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ def work(session: Session) -> Outcome:
         at.recorder.artifact(page)
         rows = [
             {
-                **{key: value for key, value in asdict(line).items() if key not in ("runs", "kind")},
+                **{key: value for key, value in asdict(line).items() if key not in _NOT_FIGURES},
                 "seconds": line.seconds,
                 "peak_mib": line.peak_mib,
             }
@@ -230,13 +234,18 @@ def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Memb
     if recipe != member:
         badge += f", trained on all data: out-of-fold scores by proxy of {recipe}"
     badge += f", learnt from {learnt}" if learnt else ""
-    return _Member(promote.model_name(session, member), tuned, predicted, badge, shown)
+    declared = session.experiment.members[member]
+    if declared.kind == "external":
+        badge += ", made elsewhere"
+    return _Member(
+        promote.model_name(session, member), tuned, predicted, badge, shown, declared.is_predictions
+    )
 
 
 def _line(session: Session, member: _Member, truth: Annotations | None) -> _Line:
     study = read_study(member.tuned)
     hidden = None
-    if truth is not None:
+    if truth is not None and not any(run.tags.get(KNOWS_TEST_TAG) == "false" for run in member.predicted):
         found = apply_steps(
             on_test_images(member.predicted, session.experiment.merge_iou), parse_steps(study["best_steps"])
         )
@@ -251,17 +260,27 @@ def _line(session: Session, member: _Member, truth: Annotations | None) -> _Line
         leak_in_words(member.tuned.tags),
         leak_in_words(leak_tags(member.predicted), tag=TEST_LEAK_TAG),
         member.runs,
+        member.declared,
     )
 
 
 def _ensemble(session: Session, prepared: upstream.Prepared) -> tuple[_Line | None, FoundRun | None]:
-    """Return the champion's line and the run that submitted its predictions, where there are such."""
-    name = ensemble.model_name(session)
+    """Return the ensemble's line and the run that submitted its predictions, where there are such.
+
+    It is the champion; where none leads, the newest ensemble that knows the test images alone.
+    """
+    name, client = ensemble.model_name(session), open_store()
+    line = inputs.line(session, prepared.data)
+    badge = "champion"
     try:
-        version = by_alias(open_store(), name, CHAMPION)
+        version = by_alias(client, name, CHAMPION)
     except InputError:
-        return None, None
-    if version.tags.get(LINE_TAG) != inputs.line(session, prepared.data):
+        stored = [one for one in versions(client, name) if one.tags.get(PREDICTIONS_ONLY_TAG) == "true"]
+        of_line = [one for one in stored if one.tags.get(LINE_TAG) == line]
+        if not of_line:
+            return None, None
+        version, badge = of_line[-1], "predictions-only"
+    if version.tags.get(LINE_TAG) != line:
         return None, None
     submitted = search(
         f"tags.`hubmap.experiment` = '{session.experiment.name}' and tags.`hubmap.stage` = 'submit' "
@@ -270,18 +289,18 @@ def _ensemble(session: Session, prepared: upstream.Prepared) -> tuple[_Line | No
     )
     made = search(f"attributes.run_id = '{version.run_id}'", limit=1)
     study = read_study(made[0])
-    line = _Line(
+    shown = _Line(
         name,
         "ensemble",
         study["value"],
         study["cross_fitted"],
         submitted[0].metrics.get("test/score") if submitted else None,
-        f"champion v{version.number}",
+        f"{badge} v{version.number}",
         leak_in_words(version.tags),
         leak_in_words(version.tags, tag=TEST_LEAK_TAG),
         [*made, *submitted],
     )
-    return line, submitted[0] if submitted else None
+    return shown, submitted[0] if submitted else None
 
 
 def _figures(

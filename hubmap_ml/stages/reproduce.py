@@ -8,12 +8,21 @@ versions of what computes are said, not refused. On the CPU nothing may differ.
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from hubmap_ml.spec import STAGE_VERSION, InputError, decode_config, parse_overrides
 from hubmap_ml.stages import finetune, predict, prepare, pretrain, pseudo_label, tune, upstream
 from hubmap_ml.stages.outcome_differences import Difference, differences
-from hubmap_ml.stages.record import chain_of, document, fold_of, original, subject_of
+from hubmap_ml.stages.record import (
+    TAKEN_IN,
+    TAKEN_IN_TAG,
+    chain_of,
+    document,
+    fold_of,
+    original,
+    subject_of,
+)
 from hubmap_ml.stages.session import TRAINED, Outcome, Session, place_of, recorded_session
 from hubmap_ml.tracking import (
     COMMIT,
@@ -93,6 +102,10 @@ def run(run_id: str, *, raw: str = "", workers: int = -1, device: str = "auto") 
         raise InputError(
             f"run {recorded.run_id[:12]} is {status}: only a finished run has results to compare with"
         )
+    if stage == "finetune" and recorded.tags.get(TAKEN_IN_TAG) == "true":
+        raise InputError(
+            f"run {recorded.run_id[:12]} took in a network that was trained elsewhere: there is nothing to repeat"
+        )
     session = session_of(recorded, raw=raw, workers=workers, device=device)
     if stage == "prepare":
         upstream.check_raw(recorded, *prepare.raw_folder(session))
@@ -116,12 +129,15 @@ def run(run_id: str, *, raw: str = "", workers: int = -1, device: str = "auto") 
 def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: str = "auto") -> Session:
     """Return the session that a run was called with, from its record and those of the runs that it came from."""
     places: dict[str, str] = {}
+    imports: dict[str, Path] = {}
     configs: dict[str, Any] = {}
     for run_ in chain_of(recorded):
         stage, subject = run_.tags.get(STAGE, ""), subject_of(run_)
         places[place_of(stage, subject, fold_of(run_))] = run_.run_id
         if stage in TRAINED:
             configs[f"{subject}.{stage}"] = decode_config(_kept(run_, "member_config.json"))
+        if subject is not None and run_.tags.get(TAKEN_IN_TAG) == "true":
+            imports[subject] = run_.artifact(TAKEN_IN)
     places.pop(place_of(recorded.tags[STAGE], subject_of(recorded), fold_of(recorded)), None)
     try:
         overrides = parse_overrides(recorded.params.get("set", ""))
@@ -132,6 +148,7 @@ def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: 
         configs,
         reproduces=recorded.run_id,
         recorded=places,
+        imports=imports,
         overrides=overrides,
         raw=raw,
         workers=workers,

@@ -45,6 +45,7 @@ class Session:
         reproduces: run that this call repeats; its own run is then never found in place of that one.
         processes: how many processes train one network: ``nproc``, ``nodes`` and where they meet, ``rdzv``; part of no
             identity.
+        imports: folders that stand for those which external members name, by member.
     """
 
     experiment: Experiment
@@ -59,6 +60,14 @@ class Session:
     recorded: Mapping[str, str] = dataclasses.field(default_factory=dict)
     reproduces: str = ""
     processes: Processes = dataclasses.field(default_factory=Processes)
+    imports: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+
+    def import_folder(self, member: str) -> Path:
+        """Return the folder that an external member names, from the experiment's own."""
+        declared = self.experiment.members[member]
+        named = declared.predictions or declared.checkpoints
+        assert named is not None
+        return self.imports.get(member, self.experiment.folder / named)
 
     def nested_in(self, run_id: str) -> "Session":
         """Return the same session with its runs nested in another run."""
@@ -71,7 +80,7 @@ class Session:
             InputError: the file cannot be read, sets what belongs to the platform, or lacks an overridden key.
         """
         part = getattr(self.experiment.members[member], stage)
-        if part is None:
+        if part is None or self.experiment.members[member].is_predictions:
             return None
         if self.configs is not None:
             return self._recorded_config(member, stage)
@@ -93,7 +102,7 @@ class Session:
         check_classes(steps, self.experiment.data.types)
         if any(isinstance(step, SoftNms) for step in steps):
             for name, member in self.experiment.members.items():
-                if member.predict.dedupe_iou < 1:
+                if member.predict.dedupe_iou < 1 and not member.is_predictions:
                     raise InputError(
                         f"members.{name}.predict.dedupe_iou is {member.predict.dedupe_iou:g}, so near duplicates are "
                         "not among the candidates whose scores soft_nms is to lower; set it to 1 or use nms"
@@ -214,6 +223,7 @@ def recorded_session(
     *,
     reproduces: str,
     recorded: Mapping[str, str],
+    imports: Mapping[str, Path] | None = None,
     overrides: Mapping[str, Any] | None = None,
     raw: str = "",
     workers: int = -1,
@@ -225,7 +235,7 @@ def recorded_session(
         document: the resolved experiment, as kept in ``experiment.json``.
         configs: see `Session`.
         reproduces: the run's id.
-        recorded: see `Session`.
+        recorded, imports: see `Session`.
         overrides: changes that are in ``configs`` already, to be recorded again.
         raw: folder of raw files in place of the recorded one.
 
@@ -243,6 +253,7 @@ def recorded_session(
         configs=configs,
         recorded=recorded,
         reproduces=reproduces,
+        imports=imports or {},
     )
 
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData, leak_report
 from hubmap_ml.spec import ALL_DATA
+from hubmap_ml.stages.imported_predictions import OUT_OF_FOLD, imported
 from hubmap_ml.stages.session import Session
 
 Rows = NDArray[np.int64]
@@ -96,8 +97,17 @@ def teaching_folds(session: Session, labels: str, teacher: str, fold: int) -> tu
 
 
 def finetune_split(session: Session, member: str, fold: int, data: PreparedData) -> Split:
-    """Return the images of stage 2: its pool without the fold, and the fold; nothing is held out from a refit."""
-    rows = pool_rows(session, session.experiment.members[member].finetune.pool, data)
+    """Return the images of stage 2: its pool without the fold, and the fold; nothing is held out from a refit.
+
+    Of an external member all images of folds are held out that its out-of-fold predictions speak of.
+    """
+    declared = session.experiment.members[member]
+    if declared.is_predictions:
+        rows = pool_rows(session, session.experiment.data.folds.pool, data)
+        known = imported(session, member).ids[OUT_OF_FOLD]
+        predicted = np.array([str(name) in known for name in data.images.ids[rows]], bool)
+        return Split(rows[:0], rows[predicted & (data.images.folds[rows] >= 0)])
+    rows = pool_rows(session, declared.finetune.pool, data)
     held_out = (data.images.folds[rows] == fold) & (fold != ALL_DATA)
     return Split(rows[~held_out], rows[held_out])
 

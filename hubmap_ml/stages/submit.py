@@ -16,6 +16,7 @@ from hubmap_ml.stages import inputs, splits, upstream
 from hubmap_ml.stages.file_digests import digest_of_files
 from hubmap_ml.stages.fitting import log_images
 from hubmap_ml.stages.running import Running, running
+from hubmap_ml.stages.score_log import log_own
 from hubmap_ml.stages.session import Outcome, Session, open_session
 from hubmap_ml.submission import FORMATS, SubmissionFormat, submission_format
 from hubmap_ml.tracking import CHAMPION, FoundRun, Version, by_uri
@@ -62,6 +63,7 @@ def work(session: Session, model: str, predictions: str) -> Outcome:
         if len(rows) == 0:
             raise InputError(f"{data.raw}: there are no test images to submit (test/)")
         log_images(at.run, data, rows, experiment.name, "test")
+        version = None
         if predictions:
             source = predictions
             stored = read_predictions(Path(predictions))
@@ -75,7 +77,7 @@ def work(session: Session, model: str, predictions: str) -> Outcome:
             at.run.tag({"hubmap.model": source})
             found = load_predictor(source, device=session.device).predict(data.sources(rows))
         at.recorder.params({"model": source})
-        return _write(at, data, found, source)
+        return _write(at, data, found, source, version)
 
 
 def is_possible(session: Session, data: PreparedData) -> bool:
@@ -105,7 +107,9 @@ def brought_up_to_date(found: FoundRun, outcome: Outcome) -> Outcome:
     return dataclasses.replace(outcome, details={**outcome.details, "file": str(found.artifact(FILE))})
 
 
-def _write(at: Running, data: PreparedData, found: PredictionSet, source: str) -> Outcome:
+def _write(
+    at: Running, data: PreparedData, found: PredictionSet, source: str, version: Version | None
+) -> Outcome:
     folder = at.recorder.folder / PREDICTIONS
     write_predictions(folder, found)
     at.recorder.artifact(folder)
@@ -116,6 +120,7 @@ def _write(at: Running, data: PreparedData, found: PredictionSet, source: str) -
     _check(written, file, found)
     at.recorder.artifact(file)
     kept = at.run.found().artifact(FILE)
+    log_own(at.run, at.session.experiment, file, version)
     at.recorder.metrics({"images": len(found.images), "instances": len(found.scores)}, step=0)
     score = None
     truth = upstream.hidden_truth(data)

@@ -160,14 +160,17 @@ def finetuned(session: Session, member: str, fold: int, at: Prepared) -> FoundRu
 
 
 def predicted(session: Session, member: str, fold: int, at: Prepared) -> FoundRun:
-    """Return the prediction run of a fold's network."""
+    """Return the prediction run of a fold's network; of an external member the run that took its predictions in."""
     from hubmap_ml.stages import predict
 
     wanted = inputs.predict(session, member, fold, at.data)
     found = _recorded(session, "predict", member, fold) or find_run(session.experiment.name, wanted.key)
     if found is not None:
         return found
-    finetuned(session, member, fold, at)
+    if session.experiment.members[member].is_predictions:  # cheap: nothing is predicted, it is only taken in
+        session = dataclasses.replace(session, with_upstream=True)
+    else:
+        finetuned(session, member, fold, at)
     return required(
         session, wanted, member=member, fold=fold, make=lambda: predict.work(session, member, fold)
     )

@@ -18,12 +18,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hubmap_ml.instances import BitMasks, Category, Images, Instances, Masks, PredictionSet
 from hubmap_ml.spec import InputError
-from hubmap_ml.submission.tables import read_table, require_once, rows_in_order
+from hubmap_ml.submission.tables import read_table, require_once, rows_in_order, size_of
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +101,7 @@ def read(
     table = read_table(path, COLUMNS)
     require_once(path, table)
     ids = table["id"].tolist()
-    sizes = [_size(path, row, table) for row in range(len(table))]
+    sizes = [size_of(path, row, table) for row in range(len(table))]
     found = Images.build(ids=ids, heights=[size[0] for size in sizes], widths=[size[1] for size in sizes])
     order = np.arange(len(found))
     if images is not None:
@@ -193,7 +192,7 @@ def _sample_rows(sample: Path, images: Images) -> NDArray[np.int64]:
     require_once(sample, table)
     rows = rows_in_order(sample, table["id"].tolist(), images, "the predictions")
     if "height" in table.columns and "width" in table.columns:
-        sizes = [_size(sample, row, table) for row in range(len(table))]
+        sizes = [size_of(sample, row, table) for row in range(len(table))]
         _same_sizes(sample, table["id"].tolist(), sizes, images.take(rows), "the predictions")
     return rows
 
@@ -208,12 +207,3 @@ def _same_sizes(
                 f"{path}, row {row + 2}: image {ids[row]!r} is {width} x {height} (width x height), "
                 f"in {what} {images.widths[row]} x {images.heights[row]}"
             )
-
-
-def _size(path: Path, row: int, table: pd.DataFrame) -> tuple[int, int]:
-    texts = str(table["height"].iloc[row]), str(table["width"].iloc[row])
-    if not all(text.isascii() and text.isdigit() and int(text) > 0 for text in texts):
-        raise InputError(
-            f"{path}, row {row + 2}: height {texts[0]!r} and width {texts[1]!r} must be whole numbers > 0"
-        )
-    return int(texts[0]), int(texts[1])

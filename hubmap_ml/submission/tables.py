@@ -85,3 +85,38 @@ def rows_in_order(path: Path, ids: Sequence[str], images: Images, what: str) -> 
     if absent:
         raise InputError(f"{path}: image {absent[0]!r} of {what} has no row")
     return images.rows_of(list(ids))
+
+
+def size_of(path: Path, row: int, table: pd.DataFrame) -> tuple[int, int]:
+    """Height and width of an image, in a table with these columns.
+
+    Args:
+        path: of the csv.
+        row: of the table, from 0.
+
+    Raises:
+        InputError: no whole numbers greater than 0.
+    """
+    texts = str(table["height"].iloc[row]), str(table["width"].iloc[row])
+    if not all(text.isascii() and text.isdigit() and int(text) > 0 for text in texts):
+        raise InputError(
+            f"{path}, row {row + 2}: height {texts[0]!r} and width {texts[1]!r} must be whole numbers > 0"
+        )
+    return int(texts[0]), int(texts[1])
+
+
+def read_image_list(path: Path) -> Images:
+    """Read a list of images: ``id``, ``height``, ``width`` in pixels, and ``file_name`` where there is such a column.
+
+    Raises:
+        InputError: no such file or column, an image twice, or a size that is none; names the row.
+    """
+    table = read_table(path, ("id", "height", "width"))
+    require_once(path, table)
+    sizes = [size_of(path, row, table) for row in range(len(table))]
+    return Images.build(
+        ids=table["id"].tolist(),
+        heights=[height for height, _ in sizes],
+        widths=[width for _, width in sizes],
+        file_names=table["file_name"].tolist() if "file_name" in table else "",
+    )

@@ -50,6 +50,7 @@ from hubmap_ml.tracking.runs import (
     search,
     stage_run,
 )
+from hubmap_ml.tracking.score_log import SCORE_STAGE, LogEntry, log_submission, logged_submissions
 from hubmap_ml.tracking.store import (
     experiment_id,
     local_artifact,
@@ -70,10 +71,12 @@ __all__ = [
     "PROMOTED",
     "REPRODUCES",
     "REUSES",
+    "SCORE_STAGE",
     "STAGE",
     "UPSTREAM",
     "FoundRun",
     "Lineage",
+    "LogEntry",
     "MlflowRecorder",
     "Node",
     "Removable",
@@ -98,6 +101,8 @@ __all__ = [
     "link",
     "local_artifact",
     "local_copy",
+    "log_submission",
+    "logged_submissions",
     "memory",
     "open_store",
     "point_alias",

@@ -66,13 +66,14 @@ class FitResult:
     """What a training leaves.
 
     Attributes:
-        best: checkpoint folder of the epoch with the highest headline score (the first of equals); the last
-            where nothing was scored.
+        best: checkpoint folder of the epoch with the highest score (the first of equals); the last where nothing was
+            scored.
         last: checkpoint folder of the last epoch, with the state to continue from.
         best_epoch: counted from 1.
         history: one mapping an epoch: ``epoch``, ``train/...`` means, ``val/...`` scores, ``time/...``
             seconds.
-        headline: the score that chose the best epoch, for each epoch; NaN where there was none.
+        headline: the score of each epoch's weights, as the last checkpoint has them; NaN where there was none.
+        best_score: of the best epoch; over its headline where two models are scored and the other was better.
         notes: what a reader should know (fp16 dropped, images left out).
         load_report: what became of `init_weights`' tensors; None without.
     """
@@ -82,6 +83,7 @@ class FitResult:
     best_epoch: int
     history: Sequence[Mapping[str, float]]
     headline: Sequence[float]
+    best_score: float
     notes: Sequence[str] = field(default_factory=tuple)
     load_report: Mapping[str, Sequence[str] | Mapping[str, str]] | None = None
 

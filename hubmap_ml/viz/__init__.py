@@ -10,6 +10,7 @@ from hubmap_ml.viz.report import (
     render_page,
     write_page,
 )
+from hubmap_ml.viz.score_page import render_score_page, write_score_page
 from hubmap_ml.viz.study_page import StudyGain, StudyPage, StudyValue, render_study_page, write_study_page
 
 __all__ = [
@@ -23,9 +24,11 @@ __all__ = [
     "draw_instances",
     "render_comparison",
     "render_page",
+    "render_score_page",
     "render_study_page",
     "truth_and_prediction",
     "write_comparison",
     "write_page",
+    "write_score_page",
     "write_study_page",
 ]

@@ -53,7 +53,7 @@ def interval_plot(ranges: Sequence[Range], *, zero: bool = False, form: str = ".
         return LEFT + (value - low) / (high - low) * (WIDTH - LEFT - RIGHT)
 
     parts = []
-    for tick, label in _ticks(low, high):
+    for tick, label in round_ticks(low, high):
         parts.append(f'<line class="grid" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{TOP}" y2="{bottom}"/>')
         parts.append(
             f'<text class="tick" x="{x(tick):.1f}" y="{bottom + 18}" text-anchor="middle">{label}</text>'
@@ -84,7 +84,7 @@ def interval_plot(ranges: Sequence[Range], *, zero: bool = False, form: str = ".
     )
 
 
-def _ticks(low: float, high: float) -> list[tuple[float, str]]:
+def round_ticks(low: float, high: float) -> list[tuple[float, str]]:
     """Round numbers between two ends, with their texts."""
     rough = (high - low) / MOST_TICKS
     power = 10.0 ** math.floor(math.log10(rough))

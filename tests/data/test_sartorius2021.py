@@ -6,7 +6,15 @@ import pytest
 from hubmap_ml.data import convert_raw, select_pool
 from hubmap_ml.data.sartorius2021 import plate_and_well
 from hubmap_ml.spec import InputError
-from tests.data.raw_folders import blob, masks_of, picture, row_runs, sartorius_row, write_sartorius
+from tests.data.raw_folders import (
+    blob,
+    masks_of,
+    picture,
+    row_runs,
+    sartorius_row,
+    write_livecell,
+    write_sartorius,
+)
 
 TYPES = ("cort", "shsy5y")
 
@@ -173,3 +181,44 @@ def test_real_images_convert_as_described(shared_data):
     assert (len(found.images), len(found.annotations), found.rejected) == (150, 4206, ())
     assert np.bincount(found.annotations.labels).tolist() == [2609, 1597]
     assert set(found.images.slides) == {"714", "715", "716", "717"}
+
+
+def with_livecell(raw):
+    """LIVECell as the competition gave it along: two cell types, one of them named below."""
+    write_livecell(raw / "LIVECell_dataset_2021")
+    return raw
+
+
+def test_livecell_beside_it_is_a_data_set_of_its_own(raw):
+    found = convert(with_livecell(raw), livecell={"types": {"a172": "cort", "skbr3": "shsy5y"}})
+    images = found.images
+    beside = images.take(images.datasets == "livecell")
+    assert beside.ids.tolist() == ["A172_Phase_A7_1_00d00h00m_1", "SkBr3_Phase_B3_1_00d00h00m_2", "plain"]
+    assert beside.groups.tolist() == ["a172_A7", "skbr3_B3", ""]
+    assert images.datasets.tolist().count("train") == 3
+    alone = convert_raw("livecell", raw, types=("a172", "skbr3"), options={"classes": "cell_type"})
+    own = found.annotations.take_images(np.flatnonzero(images.datasets == "livecell"))
+    assert [mask.tolist() for mask in masks_of(own)] == [
+        mask.tolist() for mask in masks_of(alone.annotations)
+    ]
+    assert own.labels.tolist() == alone.annotations.labels.tolist() == [0, 0, 1, 1]
+    assert found.left_out["type plain of LIVECell"] == 2
+
+
+def test_a_cell_type_of_livecell_that_is_not_named_is_left_out(raw):
+    found = convert(with_livecell(raw), livecell={"types": {"a172": "cort"}})
+    assert found.left_out["type skbr3 of LIVECell"] == 2
+    assert select_pool(found.images, {"dataset": "livecell"}).size == 3
+
+
+def test_a_cell_type_that_livecell_lacks_is_one_line(raw):
+    with pytest.raises(InputError, match=r"has no image of 'bv2'.*there are a172, plain, skbr3"):
+        convert(with_livecell(raw), livecell={"types": {"bv2": "cort"}})
+    with pytest.raises(
+        InputError, match=r"unknown key 'livecell.type' for sartorius2021; allowed here: folder, types"
+    ):
+        convert(raw, livecell={"types": {}, "type": "a172"})
+
+
+def test_livecell_is_not_read_unless_asked_for(raw):
+    assert set(convert(with_livecell(raw)).images.datasets) == {"train", "semi_supervised", "test"}

@@ -42,6 +42,27 @@ def test_the_champion_is_followed_to_the_raw_data(chain: Chain) -> None:
     assert all(len(node["commit"]) == 40 for node in found["nodes"] if node["kind"] == "run")
 
 
+def test_what_was_handed_in_is_in_the_score_log_and_its_score_is_added_later(chain: Chain) -> None:
+    run = chain.run_of("submit")
+    file = chain.client.download_artifacts(run.info.run_id, "submission.csv")  # type: ignore[attr-defined]
+    words = ("score", "add", file, "--public", "0.61", "--experiment", "tiny", "--json")
+    done = call(chain.folder, "hubmap-ml", *words)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["change"] == "completed"
+    assert (found["model"], found["cv_metric"], found["folds"]) == (
+        "models:/tiny.ensemble/1",
+        "ap60",
+        "2 folds stratified by source_wsi seed 42",
+    )
+    ensemble = chain.run_of("ensemble").data  # type: ignore[attr-defined]
+    assert found["cv"] == pytest.approx(ensemble.metrics["headline"])
+    listed = json.loads(
+        call(chain.folder, "hubmap-ml", "score", "list", "--experiment", "tiny", "--json").stdout
+    )
+    assert [(item["run_id"], item["public"]) for item in listed] == [(found["run_id"], 0.61)]
+
+
 STAGES = ("prepare", "pretrain", "finetune", "predict", "tune")
 REPEAT = """
 import json, sys

@@ -1,60 +1,16 @@
 """The named augmentation sets keep boxes on their masks, draw policies uniformly, and repeat themselves by seed."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
-from mmdet.core import BitmapMasks
 from scipy.stats import chisquare
 
 from hubmap_ml.models import TrainPipeline
 from hubmap_ml.spec import InputError
 from hubmap_ml.spec.augmentation_sets import augmentation_names, augmentation_set, square_train_pipeline
 from hubmap_ml.training.mmdet.draws import SAMPLE, own_draws
-
-SIDE = 96
-
-
-def loaded() -> dict[str, Any]:
-    """Four objects, one of them thin and slanted, one at the border."""
-    rows, columns = np.mgrid[:SIDE, :SIDE]
-    masks = np.stack(
-        [
-            (rows - 30) ** 2 + (columns - 30) ** 2 < 200,
-            abs(rows - columns - 10) < 3,
-            (rows > 80) & (columns > 70),
-            (rows - 60) ** 2 + 4 * (columns - 80) ** 2 < 100,
-        ]
-    ).astype(np.uint8)
-    boxes = [[c.min(), r.min(), c.max() + 1, r.max() + 1] for r, c in (np.nonzero(mask) for mask in masks)]
-    image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3)).astype(np.uint8)
-    return {
-        "img": image,
-        "img_fields": ["img"],
-        "gt_bboxes": np.array(boxes, np.float32),
-        "gt_bboxes_ignore": np.zeros((0, 4), np.float32),
-        "gt_labels": np.arange(4),
-        "gt_masks": BitmapMasks(masks, SIDE, SIDE),
-        "bbox_fields": ["gt_bboxes", "gt_bboxes_ignore"],
-        "mask_fields": ["gt_masks"],
-        "seg_fields": [],
-    }
-
-
-def drawn(pipeline: TrainPipeline, seed: int, count: int) -> Iterator[dict[str, Any]]:
-    """Samples as a training draws them; those that the pipeline gives up are left out."""
-    for number in range(count):
-        with own_draws(seed, SAMPLE, 0, number, 0) as own:
-            pipeline.reseed(own)
-            sample = pipeline(loaded())
-        if sample is not None:
-            yield sample
-
-
-def bounds(mask: np.ndarray) -> list[int]:
-    rows, columns = np.nonzero(mask)
-    return [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+from tests.models.augmented import bounds, drawn
 
 
 @pytest.mark.parametrize("name", augmentation_names())

@@ -215,6 +215,14 @@ def test_an_image_that_was_never_predicted_is_refused(folder: Path) -> None:
         open_predictor(folder).predict(np.zeros((60, 90, 3), np.uint8))
 
 
+def test_an_image_of_another_size_is_not_the_stored_one(folder: Path) -> None:
+    [(row, _), *_] = pairs()
+    other = np.zeros((int(row.heights[0]) + 1, int(row.widths[0]), 3), np.uint8)
+    named = (row.replace(heights=row.heights + 1), ArrayImage(other))
+    with pytest.raises(InputError, match=rf"{row.ids[0]}'? is .*knows only their images"):
+        open_predictor(folder).predict([named])
+
+
 def test_stored_views_need_a_node_that_merges_them(tmp_path: Path) -> None:
     write_predictions(tmp_path / "leaf", candidates()["leaves/f0"])
     made = write_predictor(

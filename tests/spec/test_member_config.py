@@ -36,6 +36,8 @@ def test_a_plain_member_passes() -> None:
             lr_config={"policy": "step", "step": [8, 11]},
             custom_hooks=[{"type": "SetEpochInfoHook"}],
             momentum_config=None,
+            ema={"momentum": 0.0002, "warm_up": 2000},
+            loss_weights={"loss_mask": 2.0},
         ),
         "m.py",
     )
@@ -96,6 +98,11 @@ def test_class_counts_are_found_wherever_they_hide() -> None:
         ({"optimizer_config": {"type": "MyHook"}}, r"optimizer_config\.type"),
         ({"optimizer_config": 35}, "optimizer_config must be a dict"),
         ({"lr_config": {"step": [1]}}, "lr_config needs a 'policy'"),
+        ({"ema": 0.999}, "ema must be a dict with momentum"),
+        ({"ema": {"momentum": 0.1, "decay": 0.9}}, "ema must be a dict with momentum and perhaps warm_up"),
+        ({"ema": {"momentum": 1}}, r"ema\.momentum must be over 0 and under 1, not 1"),
+        ({"ema": {"momentum": 0.1, "warm_up": 0.5}}, r"ema\.warm_up must be a whole number of iterations"),
+        ({"loss_weights": {"loss_cls": -1}}, r"loss_weights\.loss_cls: a weight is a number from 0, not -1"),
     ],
 )
 def test_values_of_the_wrong_shape_are_refused(changes: dict[str, Any], match: str) -> None:

@@ -112,6 +112,8 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "data.options": ({"bad_images": "bad.csv"}, {"prepare", "report"}),
     "keep.checkpoints": (("last",), both("pretrain")),
     "members.a.kind": ("other", set()),
+    "members.a.predictions": ("elsewhere", set()),
+    "members.a.checkpoints": ("elsewhere", set()),
     "members.a.refit": ("b", of("a", since="finetune")),
     "members.a.trainer": ("other", of("a", since="pretrain")),
     "members.a.weights.source": ("https://example.org/moved.pth", set()),

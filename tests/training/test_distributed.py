@@ -54,6 +54,8 @@ def inputs(epochs: int = 2) -> FitInputs:
         "batch": {"global": 4},
         "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9},
         "runner": {"type": "EpochBasedRunner", "max_epochs": epochs},
+        "ema": {"momentum": 0.5},
+        "loss_weights": {"loss_mask": {"start": 1.0, "end": 2.0}},
     }
     return FitInputs(config={**mask_rcnn(), **changes}, categories=VESSEL, seed=3)
 

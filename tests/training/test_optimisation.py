@@ -17,44 +17,9 @@ from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table, 
 from hubmap_ml.training.mmdet.runner import EpochRunner
 from hubmap_ml.training.mmdet_log import read_mmdet_log
 from tests.reference_logs import CBNET_STAGE1, R50_STAGE2, needs_logs
+from tests.training.learning_rates import OneWeight, learning_rates
 
 MEMBERS = Path(__file__).parents[2] / "experiments" / "hubmap2023" / "members"
-
-
-class OneWeight(nn.Module):
-    """Learns nothing: what counts is the rate."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(()))
-
-    def train_step(self, batch: Any, _: Any) -> dict[str, Any]:
-        return {"loss": self.weight * 0, "log_vars": {"loss": 0.0}, "num_samples": 1}
-
-
-class Nothing(Dataset):
-    def __getitem__(self, key: tuple[int, int]) -> int:
-        return 0
-
-
-def learning_rates(config: dict[str, Any], *, epoch_length: int, epochs: int | None = None) -> list[float]:
-    """The rate of each iteration, as the trainer's runner and hooks set it."""
-    rates: list[float] = []
-    model = OneWeight()
-    runner = EpochRunner(
-        model,
-        optimizer=build_optimizer(model, config),
-        max_epochs=config["runner"]["max_epochs"],
-        device=torch.device("cpu"),
-        seed=0,
-        on_iteration=lambda values, *_: rates.append(values["lr"]),
-    )
-    register_hooks(runner, config)
-    order = EpochOrder(np.zeros(epoch_length, bool), batch=1, seed=0)
-    runner.start(DataLoader(Nothing(), batch_sampler=order, collate_fn=lambda _: {}))
-    for _ in range(epochs or runner.max_epochs):
-        runner.train_epoch()
-    return rates
 
 
 def recipe(name: str, **changes: Any) -> dict[str, Any]:

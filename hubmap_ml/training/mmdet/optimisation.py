@@ -1,7 +1,7 @@
 """A member's optimiser and schedule, made by mmcv's builders: parameter groups, and the hooks that step them."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import mmdet.core  # noqa: F401  (registers mmdet's hooks and optimiser constructors)
@@ -10,13 +10,17 @@ from mmcv.runner import (
     Fp16OptimizerHook,
     GradientCumulativeFp16OptimizerHook,
     GradientCumulativeOptimizerHook,
+    Hook,
     wrap_fp16_model,
 )
 from mmcv.runner import build_optimizer as build_registered
 from torch import nn
 
-import hubmap_ml.training.mmdet.layer_decay  # noqa: F401  (registers its constructor)
+import hubmap_ml.training.mmdet.layer_decay
+import hubmap_ml.training.mmdet.plateau  # noqa: F401  (registers its policy)
 from hubmap_ml.spec import InputError
+from hubmap_ml.training.mmdet.averaging import WeightAverage
+from hubmap_ml.training.mmdet.loss_schedule import LossSchedule
 from hubmap_ml.training.mmdet.runner import EpochRunner
 
 
@@ -65,8 +69,23 @@ def _counts(values: list[nn.Parameter], names: Mapping[int, str]) -> dict[str, A
     }
 
 
+def own_hooks(model: nn.Module, config: Mapping[str, Any]) -> tuple[WeightAverage | None, list[Hook]]:
+    """The moving average of the weights, and all hooks of ours, that a member asks for."""
+    average = None
+    if config.get("ema") is not None:
+        gathered = (config.get("optimizer_config") or {}).get("cumulative_iters", 1)
+        average = WeightAverage(model, **config["ema"], every=gathered)
+    hooks: list[Hook] = [] if average is None else [average]
+    if config.get("loss_weights") is not None:
+        hooks.append(LossSchedule(model, config["loss_weights"]))
+    return average, hooks
+
+
 def register_hooks(
-    runner: EpochRunner, config: Mapping[str, Any], half: Mapping[str, Any] | None = None
+    runner: EpochRunner,
+    config: Mapping[str, Any],
+    half: Mapping[str, Any] | None = None,
+    own: Iterable[Hook] = (),
 ) -> Fp16OptimizerHook | None:
     """Register mmcv's hooks for the schedule, the optimiser's step and what the member asks for beside them.
 
@@ -74,6 +93,7 @@ def register_hooks(
         runner: not started yet.
         config: the member's configuration.
         half: options of half precision; None trains in single precision.
+        own: hooks of ours, called after the optimiser's step.
 
     Returns:
         The half-precision hook, whose loss scale is part of the training's state; None in single precision.
@@ -98,4 +118,6 @@ def register_hooks(
         )
     except (KeyError, TypeError, ValueError, AssertionError) as error:
         raise InputError(f"the member's schedule cannot be built: {type(error).__name__}: {error}") from error
+    for item in own:
+        runner.register_hook(item)
     return hook

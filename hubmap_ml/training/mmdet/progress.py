@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hubmap_ml.models.checkpoints import (
     RESUME,
@@ -58,6 +58,7 @@ class Progress:
         best_epoch: counted from 1; 0 before anything was scored.
         best_headline: its score; NaN before.
         best_digest: of its weights file; empty before.
+        best_apart: whether its weights were those as they are trained, where the last checkpoint has their average.
         history: one mapping an epoch.
         headline: the headline of each epoch, NaN where there was none.
     """
@@ -68,6 +69,7 @@ class Progress:
     best_epoch: int = 0
     best_headline: float = math.nan
     best_digest: str = ""
+    best_apart: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     headline: list[float] = field(default_factory=list)
 
@@ -81,16 +83,36 @@ class Progress:
         """Checkpoint folder of the last epoch."""
         return self.folder / "last"
 
-    def add_epoch(self, values: dict[str, float], headline: float, *, iterations: int) -> bool:
-        """Count an epoch; whether it is the best so far (a score of 0 can be, a tie cannot)."""
+    def add_epoch(
+        self, values: dict[str, float], headline: float, *, iterations: int, trained: float = math.nan
+    ) -> bool:
+        """Count an epoch; whether it is the best so far (a score of 0 can be, a tie cannot).
+
+        Args:
+            values: for the history.
+            headline: score of the weights that predict.
+            iterations: done so far.
+            trained: score of the weights as they are trained, where others predict (their average); the higher of the
+                two is the epoch's, and of equals the average's.
+        """
         self.epochs += 1
         self.iterations = iterations
-        better = math.isfinite(headline) and not headline <= self.best_headline
+        apart = math.isfinite(trained) and not trained <= headline
+        score = trained if apart else headline
+        better = math.isfinite(score) and not score <= self.best_headline
         if better:
-            self.best_epoch, self.best_headline = self.epochs, headline
+            self.best_epoch, self.best_headline, self.best_apart = self.epochs, score, apart
         self.history.append({"epoch": float(self.epochs), **values})
         self.headline.append(headline)
         return better
+
+    def save_best(self, model: nn.Module, inputs: FitInputs) -> None:
+        """Write the best checkpoint with weights that the last one will not have; before that one, which names it."""
+        categories = [(category.id, category.name) for category in inputs.categories]
+        written = write_checkpoint(
+            self.best, model, family=FAMILY, config=inputs.config, categories=categories, keep_old=True
+        )
+        self.best_digest = written.digest
 
     def save(
         self,
@@ -102,8 +124,9 @@ class Progress:
         loss_scaler: dict[str, Any] | None,
         recorded: int,
         inside: Inside | None = None,
+        trained: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write the last checkpoint, and the best one if this epoch is.
+        """Write the last checkpoint, and the best one if this epoch is (and it was not written by `save_best`).
 
         Args:
             model, optimizer, inputs: of the training.
@@ -111,6 +134,7 @@ class Progress:
             loss_scaler: of half precision.
             recorded: the recorder's position: the metrics that belong to this state.
             inside: where the training stands inside an epoch; None at its end.
+            trained: the weights that it goes on with, where the model's are their average.
         """
         state = {
             "epochs": self.epochs,
@@ -120,17 +144,19 @@ class Progress:
             "best_epoch": self.best_epoch,
             "best_headline": self.best_headline,
             "best_digest": self.best_digest,
+            "best_apart": self.best_apart,
             "history": self.history,
             "headline": self.headline,
             "seed": inputs.seed,
             "optimizer": optimizer.state_dict(),
             "loss_scaler": loss_scaler,
+            "trained": None if trained is None else dict(trained),
         }
         categories = [(category.id, category.name) for category in inputs.categories]
         written = write_checkpoint(
             self.last, model, family=FAMILY, config=inputs.config, categories=categories, resume_state=state
         )
-        if is_best:
+        if is_best and not self.best_apart:
             # The checkpoint before the last may need the best before this one.
             copy_checkpoint(self.last, self.best, with_resume_state=False, keep_old=True)
             self.best_digest = written.digest
@@ -181,6 +207,7 @@ def resume(
         best_epoch=int(state["best_epoch"]),
         best_headline=float(state["best_headline"]),
         best_digest="" if found.best is None else found.best.digest,
+        best_apart=bool(state.get("best_apart", False)),
         history=list(state["history"]),
         headline=list(state["headline"]),
     )
@@ -217,7 +244,8 @@ def _best_of(checkpoint: Checkpoint, state: Mapping[str, Any]) -> Checkpoint | N
     """
     if state["best_epoch"] == 0:
         return None
-    if state["inside"] is None and state["best_epoch"] == state["epochs"]:
+    closed = state["inside"] is None and state["best_epoch"] == state["epochs"]
+    if closed and not state.get("best_apart", False):
         return checkpoint
     best = checkpoint.folder.with_name("best")
     problem = f"{best}: not the best checkpoint that the last one was written with"

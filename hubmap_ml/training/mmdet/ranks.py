@@ -5,14 +5,14 @@ used without its scattering (whose GPU path fails with torch >= 2); its `train_s
 """
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from mmcv.parallel import MMDistributedDataParallel
-from torch import nn
+from torch import Tensor, nn
 
 from hubmap_ml.spec import InputError
 
@@ -46,12 +46,12 @@ class Ranks:
         # A batch without a positive leaves a mask head unused: such parameters must be looked for.
         return RankedDetector(model, broadcast_buffers=False, find_unused_parameters=True)
 
-    def equalise_buffers(self, model: nn.Module) -> None:
-        """Give all ranks rank 0's buffers: running means of batch norms come from each rank's own images."""
+    def equalise(self, tensors: Iterable[Tensor]) -> None:
+        """Give all ranks rank 0's values: running means of batch norms come from each rank's own images."""
         if self.world == 1:
             return
-        for buffer in model.buffers():
-            dist.broadcast(buffer, 0)
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
 
     def gathered(self, mine: Mapping[int, Item]) -> dict[int, Item]:
         """Return the union of what each rank holds."""

@@ -8,7 +8,7 @@ mmcv's.
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -42,6 +42,7 @@ class EpochRunner(EpochBasedRunner):
             done, and the seconds of the iteration and of those the wait for its batch.
         on_end: called after it with the iterations done of this epoch; a place to write a checkpoint, or to leave.
         rank: this process's number among those that train together.
+        scores: the headline of each epoch so far, for policies that follow it; the caller's list, which grows.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class EpochRunner(EpochBasedRunner):
         on_iteration: IterationListener,
         on_end: EndListener | None = None,
         rank: int = 0,
+        scores: Sequence[float] = (),
     ) -> None:
         super().__init__(model, optimizer=optimizer, logger=log, max_epochs=max_epochs)
         self._device = device
@@ -62,6 +64,7 @@ class EpochRunner(EpochBasedRunner):
         self._draws = (seed, STEP) if rank == 0 else (seed, RANK_STEP, rank)
         self._on_iteration = on_iteration
         self._on_end = on_end
+        self.scores = scores
         self.non_finite: list[int] = []
 
     def start(self, loader: DataLoader, *, epochs_done: int = 0, iterations_done: int = 0) -> None:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from hubmap_ml.models.detectors import without_pretrained
 from hubmap_ml.spec import InputError, Interrupted, Recorder
 from hubmap_ml.spec.member_config import check as check_member_config
 from hubmap_ml.training.contract import FitData, FitInputs, FitResult
+from hubmap_ml.training.mmdet.averaging import WeightAverage
 from hubmap_ml.training.mmdet.batches import EpochOrder, open_loader
 from hubmap_ml.training.mmdet.dataset import TrainingSamples, filter_images
 from hubmap_ml.training.mmdet.draws import INITIAL, generator_states, seed_everything
 from hubmap_ml.training.mmdet.gallery import gallery
 from hubmap_ml.training.mmdet.iteration_log import IterationLog
-from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table, register_hooks
+from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table, own_hooks, register_hooks
+from hubmap_ml.training.mmdet.plateau import follows_scores
 from hubmap_ml.training.mmdet.progress import Inside, Progress, resume
 from hubmap_ml.training.mmdet.ranks import Ranks, current
 from hubmap_ml.training.mmdet.runner import EpochRunner
@@ -41,6 +44,19 @@ from hubmap_ml.training.stopping import StopAskedError, StopRequest
 
 log = logging.getLogger(__name__)
 
+AVERAGE_SCORES = "val_ema"
+BEST_IS_AVERAGE = (
+    "the best epoch's weights are their average (ema), which scored no lower than those as trained"
+)
+BEST_IS_TRAINED = (
+    "the best epoch's weights are those as trained, which scored higher than their average (ema)"
+)
+FOLLOWED = (
+    "the learning rate followed the score of the validation images, which their last score is not free of"
+)
+NOTHING_TO_FOLLOW = (
+    "a 'Plateau' follows the score of held-out images, and this training has none: choose another lr_config"
+)
 FP16_DROPPED = "fp16 was dropped: half precision needs a GPU, this training ran in single precision"
 
 
@@ -82,6 +98,10 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     alone = ranks.world == 1
     stop = StopRequest() if alone else StopRequest(stop_file(recorder.folder))
     validation = None
+    if follows_scores(inputs.config):
+        if data.valid is None:
+            raise InputError(NOTHING_TO_FOLLOW)
+        notes.append(FOLLOWED)
     if data.valid is not None:
         validation = Validation(inputs, data, stop.give_up if alone else lambda: None, ranks)
 
@@ -91,6 +111,7 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         recorder.data(report.to_data(), "load_report.json")
         log.info("%s: %s", inputs.init_weights, report)
     model.to(device)
+    average, hooks = own_hooks(model, inputs.config)
     optimizer = build_optimizer(model, inputs.config)
     recorder.data(group_table(model, optimizer), "optimizer_groups.json")
     max_epochs = int(inputs.config["runner"]["max_epochs"])
@@ -104,6 +125,8 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
             lambda: resume(recorder, resume_from if ranks.first else progress.last, inputs)
         )
         load_weights(model, checkpoint.weights)
+        if average is not None:
+            average.restore(state["trained"])
         optimizer.load_state_dict(state["optimizer"])
         scaler_state, inside = state["loss_scaler"], state["inside"]
         if inside is not None:
@@ -120,15 +143,19 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
             place = Inside(done, runner.iter, states, said.log, list(runner.non_finite))
         scaler = None if scaler_hook is None else scaler_hook.loss_scaler.state_dict()
         if ranks.first:
-            progress.save(
-                model,
-                optimizer,
-                inputs,
-                is_best=is_best,
-                loss_scaler=scaler,
-                recorded=said.position,
-                inside=place,
-            )
+            if is_best and progress.best_apart:
+                progress.save_best(model, inputs)
+            with nullcontext() if average is None else average.in_place() as trained:
+                progress.save(
+                    model,
+                    optimizer,
+                    inputs,
+                    is_best=is_best,
+                    loss_scaler=scaler,
+                    recorded=said.position,
+                    inside=place,
+                    trained=trained,
+                )
         ranks.wait()
 
     def after_iteration(done: int) -> None:
@@ -151,9 +178,10 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         on_iteration=listener,
         on_end=after_iteration,
         rank=ranks.rank,
+        scores=progress.headline,
     )
     runner.non_finite = list(non_finite)
-    scaler_hook = register_hooks(runner, inputs.config, half)
+    scaler_hook = register_hooks(runner, inputs.config, half, hooks)
     runner.start(
         open_loader(samples, order, workers=data.workers),
         epochs_done=progress.epochs,
@@ -162,10 +190,25 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     if scaler_hook is not None and scaler_state is not None:
         scaler_hook.loss_scaler.load_state_dict(scaler_state)
     with stop:
-        _train(runner, model, device, progress, inside, listener, validation, recorder, save, stop, ranks)
+        _train(
+            runner,
+            model,
+            average,
+            device,
+            progress,
+            inside,
+            listener,
+            validation,
+            recorder,
+            save,
+            stop,
+            ranks,
+        )
     runner.finish()
     if ranks.first:
         progress.close()
+    if average is not None and validation is not None:
+        notes.append(BEST_IS_TRAINED if progress.best_apart else BEST_IS_AVERAGE)
     if ranks.world > 1:
         recorder.data({"weights": ranks.digests(model)}, "ranks.json")
     return FitResult(
@@ -174,6 +217,7 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
         best_epoch=progress.best_epoch,
         history=tuple(progress.history),
         headline=tuple(progress.headline),
+        best_score=progress.best_headline,
         notes=tuple(notes),
         load_report=None if report is None else report.to_data(),
     )
@@ -190,6 +234,7 @@ class _Said:
 def _train(
     runner: EpochRunner,
     model: nn.Module,
+    average: WeightAverage | None,
     device: torch.device,
     progress: Progress,
     inside: Mapping[str, Any] | None,
@@ -210,16 +255,23 @@ def _train(
             mine = states[ranks.rank] if len(states) == ranks.world else None
             runner.train_epoch(skip=inside["done"], generators=mine)
         inside = None
-        ranks.equalise_buffers(model)
+        ranks.equalise(model.buffers())
+        if average is not None:
+            ranks.equalise(average.values.values())
         said = _Said(listener.state(), recorder.position)
         values = listener.end_epoch()
         trained = time.perf_counter()
-        headline = float("nan")
+        headline, of_trained = float("nan"), float("nan")
         epoch = progress.epochs + 1
         if validation is not None:
             recorder.progress(f"epoch {epoch}/{runner.max_epochs}, validation")
             try:
                 scores = validation.run(model, device, recorder, epoch=epoch)
+                values |= scores.values
+                if average is not None:
+                    of_trained = scores.headline
+                    with average.in_place():
+                        scores = validation.run(model, device, recorder, epoch=epoch, name=AVERAGE_SCORES)
             except StopAskedError:
                 save(done=len(runner.data_loader), said=said)
                 recorder.checkpoint(progress.folder, step=runner.iter)
@@ -232,7 +284,7 @@ def _train(
             "time/epoch_valid_s": time.perf_counter() - trained,
         }
         recorder.metrics(per_epoch, step=epoch)
-        is_best = progress.add_epoch(values | per_epoch, headline, iterations=runner.iter)
+        is_best = progress.add_epoch(values | per_epoch, headline, iterations=runner.iter, trained=of_trained)
         save(is_best=is_best)
         if progress.epochs < runner.max_epochs:
             recorder.checkpoint(progress.folder, step=runner.iter)

@@ -65,7 +65,9 @@ class Validation:
         self._tiles = overlay_rows(data.valid, data.overlay_tiles)
         self._on_image = on_image
 
-    def run(self, model: nn.Module, device: torch.device, recorder: Recorder, *, epoch: int) -> Scores:
+    def run(
+        self, model: nn.Module, device: torch.device, recorder: Recorder, *, epoch: int, name: str = "val"
+    ) -> Scores:
         """Score the network and draw some tiles; the network is left in evaluation mode.
 
         Args:
@@ -73,11 +75,12 @@ class Validation:
             device: where it runs.
             recorder: receives the pictures.
             epoch: the step of the pictures.
+            name: before the keys of scores and pictures.
         """
         predictions = self.predict(model, device)
-        scores = self._scores(predictions)
+        scores = self._scores(predictions, name)
         for number, row in enumerate(self._tiles if self._ranks.first else ()):
-            recorder.image(self._picture(row, predictions), key=f"val/overlay_{number}", step=epoch)
+            recorder.image(self._picture(row, predictions), key=f"{name}/overlay_{number}", step=epoch)
         return scores
 
     def predict(self, model: nn.Module, device: torch.device) -> PredictionSet:
@@ -107,14 +110,14 @@ class Validation:
         )
         return apply_steps(candidates, self._steps)
 
-    def _scores(self, predictions: PredictionSet) -> Scores:
+    def _scores(self, predictions: PredictionSet, name: str) -> Scores:
         headline = evaluate(self._inputs.metric, self._truth, predictions).value
-        values = {f"val/{self._inputs.metric}": headline}
+        values = {f"{name}/{self._inputs.metric}": headline}
         if self._inputs.metric != "ap60":
-            values["val/ap60"] = evaluate("ap60", self._truth, predictions).value
+            values[f"{name}/ap60"] = evaluate("ap60", self._truth, predictions).value
         # pycocotools answers -1 where there is nothing of a size.
         coco = coco_segm(self._truth, predictions)
-        values |= {f"val_coco/{key}": value for key, value in coco.items() if value >= 0}
+        values |= {f"{name}_coco/{key}": value for key, value in coco.items() if value >= 0}
         return Scores(headline, {key: float(value) for key, value in values.items() if math.isfinite(value)})
 
     def _picture(self, row: int, predictions: PredictionSet) -> np.ndarray:
