@@ -35,6 +35,7 @@ PROJECT = Path(__file__).parents[1]
 STAGES = (
     "main",
     "prepare",
+    "plan",
     "pseudo-label",
     "pretrain",
     "finetune",
@@ -348,8 +349,10 @@ VALUES = {
     "rdzv": "first:29500",
     "model": "models:/x@y",
     "predictions": "folder",
+    "iterations": "7",
 }
 ARRIVES = {**VALUES, "fold": 1, "workers": 3, "with_upstream": True, "fresh": True, "nproc": 2, "nodes": 3}
+ARRIVES |= {"iterations": 7}
 
 
 class Arrived(Exception):

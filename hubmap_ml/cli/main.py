@@ -17,6 +17,7 @@ from hubmap_ml.cli import (
     evaluate,
     from_outside,
     machine,
+    plan,
     pseudo_label,
     records,
     rollback,
@@ -25,6 +26,7 @@ from hubmap_ml.cli import (
     tune,
 )
 from hubmap_ml.cli.one_line_errors import OneLineErrors
+from hubmap_ml.cli.options import with_options
 
 app = typer.Typer(
     name="hubmap-ml",
@@ -36,6 +38,7 @@ app = typer.Typer(
 )
 for part in (
     stage_commands,
+    plan,
     pseudo_label,
     tune,
     evaluate,
@@ -72,6 +75,7 @@ def options(
 
 def main() -> None:
     """Run the command line; the console script."""
+    sys.argv[1:] = with_options(sys.argv[1:])
     debug = "--debug" in sys.argv[1:]
     if debug:  # allowed anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]

@@ -25,6 +25,7 @@ MEMBER_KEYS = (
     "custom_hooks",
     "ema",
     "loss_weights",
+    "freeze",
 )
 REQUIRED_KEYS = ("model", "train_pipeline", "test_pipeline", "optimizer", "runner", "batch")
 
@@ -195,6 +196,8 @@ def _check_schedule(config: Mapping[str, Any], where: str) -> None:
     optimizer_config = config.get("optimizer_config")
     if config.get("ema") is not None:
         _check_average(config["ema"], f"{where}: ema")
+    if config.get("freeze") is not None:
+        _check_freeze(config["freeze"], f"{where}: freeze")
     if config.get("loss_weights") is not None:
         check_loss_weights(config["loss_weights"], runner["max_epochs"], where)
     if optimizer_config is not None:
@@ -221,6 +224,17 @@ def _check_average(average: Any, where: str) -> None:
         raise InputError(f"{where}.momentum must be over 0 and under 1, not {momentum!r}")
     if isinstance(warm_up, bool) or not isinstance(warm_up, int) or warm_up < 0:
         raise InputError(f"{where}.warm_up must be a whole number of iterations from 0, not {warm_up!r}")
+
+
+def _check_freeze(freeze: Any, where: str) -> None:
+    """Refuse what is no ``freeze = dict(modules=[...], batch_norms=True)``."""
+    if not isinstance(freeze, Mapping) or not freeze or not freeze.keys() <= {"modules", "batch_norms"}:
+        raise InputError(f"{where} must be a dict with modules or batch_norms, not {freeze!r}")
+    modules = freeze.get("modules", ())
+    if not isinstance(modules, list | tuple) or not all(isinstance(name, str) for name in modules):
+        raise InputError(f"{where}.modules must be a list of modules' names, not {modules!r}")
+    if not isinstance(freeze.get("batch_norms", False), bool):
+        raise InputError(f"{where}.batch_norms must be True or False, not {freeze['batch_norms']!r}")
 
 
 def _check_count(value: Any, where: str) -> None:

@@ -14,18 +14,11 @@ from typing import Any
 from hubmap_ml.spec import STAGE_VERSION, InputError, decode_config, parse_overrides
 from hubmap_ml.stages import finetune, predict, prepare, pretrain, pseudo_label, tune, upstream
 from hubmap_ml.stages.outcome_differences import Difference, differences
-from hubmap_ml.stages.record import (
-    TAKEN_IN,
-    TAKEN_IN_TAG,
-    chain_of,
-    document,
-    fold_of,
-    original,
-    subject_of,
-)
+from hubmap_ml.stages.record import TAKEN_IN, TAKEN_IN_TAG, chain_of, document, fold_of, original, subject_of
 from hubmap_ml.stages.session import TRAINED, Outcome, Session, place_of, recorded_session
 from hubmap_ml.tracking import (
     COMMIT,
+    MEMBER,
     STAGE,
     FoundRun,
     get_run,
@@ -133,11 +126,13 @@ def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: 
     configs: dict[str, Any] = {}
     for run_ in chain_of(recorded):
         stage, subject = run_.tags.get(STAGE, ""), subject_of(run_)
-        places[place_of(stage, subject, fold_of(run_))] = run_.run_id
-        if stage in TRAINED:
+        # The nearest counts: weights that it started from may have been trained by another run of the same name.
+        places.setdefault(place_of(stage, subject, fold_of(run_)), run_.run_id)
+        if stage in TRAINED and f"{subject}.{stage}" not in configs:
             configs[f"{subject}.{stage}"] = decode_config(_kept(run_, "member_config.json"))
-        if subject is not None and run_.tags.get(TAKEN_IN_TAG) == "true":
-            imports[subject] = run_.artifact(TAKEN_IN)
+        member = run_.tags.get(MEMBER)
+        if member is not None and run_.tags.get(TAKEN_IN_TAG) == "true":
+            imports[member] = run_.artifact(TAKEN_IN)
     places.pop(place_of(recorded.tags[STAGE], subject_of(recorded), fold_of(recorded)), None)
     try:
         overrides = parse_overrides(recorded.params.get("set", ""))

@@ -38,6 +38,7 @@ def test_a_plain_member_passes() -> None:
             momentum_config=None,
             ema={"momentum": 0.0002, "warm_up": 2000},
             loss_weights={"loss_mask": 2.0},
+            freeze={"modules": ["backbone.layer1"], "batch_norms": True},
         ),
         "m.py",
     )
@@ -102,6 +103,10 @@ def test_class_counts_are_found_wherever_they_hide() -> None:
         ({"ema": {"momentum": 0.1, "decay": 0.9}}, "ema must be a dict with momentum and perhaps warm_up"),
         ({"ema": {"momentum": 1}}, r"ema\.momentum must be over 0 and under 1, not 1"),
         ({"ema": {"momentum": 0.1, "warm_up": 0.5}}, r"ema\.warm_up must be a whole number of iterations"),
+        ({"freeze": True}, "freeze must be a dict with modules or batch_norms, not True"),
+        ({"freeze": {"stages": 2}}, "freeze must be a dict with modules or batch_norms"),
+        ({"freeze": {"modules": "backbone"}}, r"freeze\.modules must be a list of modules' names"),
+        ({"freeze": {"batch_norms": 1}}, r"freeze\.batch_norms must be True or False, not 1"),
         ({"loss_weights": {"loss_cls": -1}}, r"loss_weights\.loss_cls: a weight is a number from 0, not -1"),
     ],
 )

@@ -7,17 +7,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
 
 from hubmap_ml.models import build_detector
 from hubmap_ml.spec import InputError, load_config_file
-from hubmap_ml.training.mmdet.batches import EpochOrder
 from hubmap_ml.training.mmdet.layer_decay import layer_numbers
-from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table, register_hooks
-from hubmap_ml.training.mmdet.runner import EpochRunner
+from hubmap_ml.training.mmdet.optimisation import build_optimizer, group_table
 from hubmap_ml.training.mmdet_log import read_mmdet_log
 from tests.reference_logs import CBNET_STAGE1, R50_STAGE2, needs_logs
-from tests.training.learning_rates import OneWeight, learning_rates
+from tests.training.learning_rates import learning_rates
+from tests.training.lines import Line, opened
 
 MEMBERS = Path(__file__).parents[2] / "experiments" / "hubmap2023" / "members"
 
@@ -84,24 +82,6 @@ def test_rates_by_epoch_linear_and_in_steps(lr_config: dict[str, Any], expected:
     assert learning_rates(config, epoch_length=2) == pytest.approx(expected)
 
 
-class Line(nn.Module):
-    """A line through points; the loss is the mean over the batch."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.tensor([0.5, -0.25], dtype=torch.float64))
-
-    def train_step(self, batch: dict[str, Any], _: Any) -> dict[str, Any]:
-        x = batch["x"]
-        loss = ((self.weight[0] * x + self.weight[1] - x.sin()) ** 2).mean()
-        return {"loss": loss, "log_vars": {"loss": float(loss)}, "num_samples": len(x)}
-
-
-class Points(Dataset):
-    def __getitem__(self, key: tuple[int, int]) -> float:
-        return key[1] / 4
-
-
 @pytest.mark.parametrize("clip", [None, {"max_norm": 0.1}])
 def test_gathering_gradients_over_batches_is_one_larger_batch(clip: dict[str, float] | None) -> None:
     ends = []
@@ -116,20 +96,7 @@ def test_gathering_gradients_over_batches_is_one_larger_batch(clip: dict[str, fl
                 else {}
             ),
         }
-        runner = EpochRunner(
-            model,
-            optimizer=build_optimizer(model, config),
-            max_epochs=1,
-            device=torch.device("cpu"),
-            seed=0,
-            on_iteration=lambda *_: None,
-        )
-        register_hooks(runner, config)
-        order = [[(0, sample) for sample in range(start, start + batch)] for start in range(0, 16, batch)]
-        sampler = EpochOrder(np.zeros(16, bool), batch=batch, seed=0)
-        sampler.__class__ = type("InOrder", (EpochOrder,), {"__iter__": lambda _, order=order: iter(order)})
-        collated = {"batch_sampler": sampler, "collate_fn": lambda parts: {"x": torch.tensor(parts).double()}}
-        runner.start(DataLoader(Points(), **collated))
+        runner, _ = opened(model, config, batch=batch)
         runner.train_epoch()
         ends.append(model.weight.detach())
     assert not torch.equal(ends[0], Line().weight)
@@ -137,25 +104,50 @@ def test_gathering_gradients_over_batches_is_one_larger_batch(clip: dict[str, fl
     torch.testing.assert_close(ends[2], ends[0], rtol=1e-12, atol=0)
 
 
-@pytest.mark.parametrize("gathered", [False, True])
-def test_half_precision_clips_and_gathers_as_the_member_says(gathered: bool) -> None:
-    model = OneWeight()
-    config = recipe("cbnet_stage1") | {"optimizer_config": {"grad_clip": {"max_norm": 35}}}
-    if gathered:
-        config["optimizer_config"] |= {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 3}
-    runner = EpochRunner(
-        model,
-        optimizer=build_optimizer(model, config),
-        max_epochs=1,
-        device=torch.device("cpu"),
-        seed=0,
-        on_iteration=lambda *_: None,
-    )
-    half = load_config_file(MEMBERS / "cbnet_stage1.py")["fp16"]
-    hook = register_hooks(runner, config, half)
-    assert hook is not None
-    assert hook.grad_clip == {"max_norm": 35}
-    assert getattr(hook, "cumulative_iters", 1) == (3 if gathered else 1)
+@pytest.mark.parametrize("member", ["cbnet_stage2", "vit_ps50_stage2", "detectors_r50_stage1"])
+def test_gradients_longer_than_35_are_cut_to_it_and_shorter_ones_stay(member: str) -> None:
+    clip = load_config_file(MEMBERS / f"{member}.py")["optimizer_config"]
+    for factor, cut in ((1.0, False), (1e4, True)):
+        said: list[dict[str, float]] = []
+        model = Line(factor)
+        config = {"optimizer": {"type": "SGD", "lr": 1e-3}, "optimizer_config": clip}
+        runner, _ = opened(model, config, batch=16, said=said)
+        runner.train_epoch()
+        free = Line(factor)
+        free.train_step({"x": torch.arange(16).double() / 4}, None)["loss"].backward()
+        length = free.weight.grad.norm()
+        assert (length > 35) == cut
+        assert said[0]["grad_norm"] == pytest.approx(length.item())  # logged as it was
+        step = (free.weight - model.weight) / 1e-3
+        expected = free.weight.grad * (35 / length if cut else 1)
+        torch.testing.assert_close(step, expected, rtol=1e-5, atol=0)
+
+
+def test_amsgrad_divides_by_the_largest_second_moment_so_far() -> None:
+    """Reddi et al. 2018 (Algorithm 2), with AdamW's decay apart from the gradient."""
+    rate, decay, (b1, b2) = 0.1, 0.05, (0.9, 0.6)
+    model = Line()
+    optimizer = {"type": "AdamW", "lr": rate, "amsgrad": True, "weight_decay": decay, "betas": (b1, b2)}
+    runner, _ = opened(model, {"optimizer": optimizer}, batch=2)
+    expected = Line().weight.detach().clone()
+    m = v = largest = torch.zeros(2, dtype=torch.float64)
+    plain = 0
+    for step in range(1, 9):
+        here = Line()
+        with torch.no_grad():
+            here.weight.copy_(expected)
+        x = torch.arange(2 * step - 2, 2 * step).double() / 4
+        here.train_step({"x": x}, None)["loss"].backward()
+        gradient = here.weight.grad
+        m, v = b1 * m + (1 - b1) * gradient, b2 * v + (1 - b2) * gradient**2
+        plain += int((v < largest).any())
+        largest = torch.maximum(largest, v)
+        expected *= 1 - rate * decay
+        size = (largest / (1 - b2**step)).sqrt() + 1e-8
+        expected -= rate * (m / (1 - b1**step)) / size
+    assert plain > 0  # there it differs from AdamW
+    runner.train_epoch()
+    torch.testing.assert_close(model.weight.detach(), expected, rtol=1e-10, atol=0)
 
 
 def swin(**optimizer: Any) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -20,6 +20,7 @@ import hubmap_ml.training.mmdet.layer_decay
 import hubmap_ml.training.mmdet.plateau  # noqa: F401  (registers its policy)
 from hubmap_ml.spec import InputError
 from hubmap_ml.training.mmdet.averaging import WeightAverage
+from hubmap_ml.training.mmdet.freezing import Freezing
 from hubmap_ml.training.mmdet.loss_schedule import LossSchedule
 from hubmap_ml.training.mmdet.runner import EpochRunner
 
@@ -76,6 +77,8 @@ def own_hooks(model: nn.Module, config: Mapping[str, Any]) -> tuple[WeightAverag
         gathered = (config.get("optimizer_config") or {}).get("cumulative_iters", 1)
         average = WeightAverage(model, **config["ema"], every=gathered)
     hooks: list[Hook] = [] if average is None else [average]
+    if config.get("freeze") is not None:
+        hooks.append(Freezing(model, **config["freeze"]))
     if config.get("loss_weights") is not None:
         hooks.append(LossSchedule(model, config["loss_weights"]))
     return average, hooks

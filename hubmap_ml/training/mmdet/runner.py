@@ -58,7 +58,8 @@ class EpochRunner(EpochBasedRunner):
         rank: int = 0,
         scores: Sequence[float] = (),
     ) -> None:
-        super().__init__(model, optimizer=optimizer, logger=log, max_epochs=max_epochs)
+        # The half-precision hook writes into `meta` and fails where there is none.
+        super().__init__(model, optimizer=optimizer, logger=log, max_epochs=max_epochs, meta={})
         self._device = device
         # Rank 0 of several draws what a training of its own draws.
         self._draws = (seed, STEP) if rank == 0 else (seed, RANK_STEP, rank)
