@@ -46,6 +46,8 @@ def _line(node: Node, tie: str, *, short: bool = False) -> str:
     facts = node.facts
     if "headline" in facts:
         words.append(f"score {float(facts['headline']):.4f}")
+    if "generation" in facts:
+        words.append(f"pseudo-label generation {facts['generation']}")
     if facts.get("status", "FINISHED") != "FINISHED":
         words.append(f"[red]{facts['status']}[/]")
     if node.kind in ("run", "version") and "data_digest" in facts:

@@ -17,13 +17,17 @@ from hubmap_ml.cli import (
     evaluate,
     from_outside,
     machine,
+    plan,
+    pseudo_label,
     records,
     rollback,
     score,
     stage_commands,
+    status,
     tune,
 )
 from hubmap_ml.cli.one_line_errors import OneLineErrors
+from hubmap_ml.cli.options import with_options
 
 app = typer.Typer(
     name="hubmap-ml",
@@ -33,7 +37,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for part in (stage_commands, tune, evaluate, compare, from_outside, records, rollback, score, machine):
+for part in (
+    stage_commands,
+    plan,
+    pseudo_label,
+    tune,
+    evaluate,
+    compare,
+    from_outside,
+    status,
+    records,
+    rollback,
+    score,
+    machine,
+):
     part.register(app)
 
 
@@ -60,6 +77,7 @@ def options(
 
 def main() -> None:
     """Run the command line; the console script."""
+    sys.argv[1:] = with_options(sys.argv[1:])
     debug = "--debug" in sys.argv[1:]
     if debug:  # allowed anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]

@@ -49,6 +49,14 @@ from hubmap_ml.ensembling.policy import (
     rolled_back_from,
     standing,
 )
+from hubmap_ml.ensembling.pseudo_labels import (
+    LabelCounts,
+    LabelRule,
+    as_annotations,
+    chosen_labels,
+    joined,
+    pseudo_labels,
+)
 from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
 from hubmap_ml.ensembling.reproduction import Reproduction, compare_candidates, compare_scores
 from hubmap_ml.fusion import fuse
@@ -76,6 +84,8 @@ __all__ = [
     "FusionMismatch",
     "GateResult",
     "HeldOut",
+    "LabelCounts",
+    "LabelRule",
     "Limits",
     "MemberRecord",
     "MemberSteps",
@@ -88,9 +98,11 @@ __all__ = [
     "VersionRecord",
     "Way",
     "Worth",
+    "as_annotations",
     "challenge_of",
     "check_external",
     "check_member",
+    "chosen_labels",
     "compare_candidates",
     "compare_files",
     "compare_scores",
@@ -103,10 +115,12 @@ __all__ = [
     "forward_selection",
     "fuse",
     "fusion_variants",
+    "joined",
     "line_of",
     "member_input",
     "members_named",
     "promoted",
+    "pseudo_labels",
     "recheck_boxes",
     "rollback_tag",
     "rolled_back_from",

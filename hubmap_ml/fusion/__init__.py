@@ -1,5 +1,6 @@
 """Several opinions on an image made one: suppression, merging of views and folds, fusion of members with masks."""
 
+from hubmap_ml.fusion.agreement import agreement
 from hubmap_ml.fusion.boxes import box_iou_matrix, overlapping_pairs
 from hubmap_ml.fusion.by_class import fuse_by_class, fuse_weighted
 from hubmap_ml.fusion.cluster_masks import MASK_RULES, MaskFusion
@@ -42,6 +43,7 @@ __all__ = [
     "MergeRule",
     "ScoreMap",
     "SoftMethod",
+    "agreement",
     "box_iou_matrix",
     "calibration_map",
     "decided",

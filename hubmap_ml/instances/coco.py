@@ -118,8 +118,8 @@ def _object(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     return data
 
 
-def write_coco(path: Path | str, annotations: Annotations) -> None:
-    """Write annotations as COCO json; ``read_coco`` gives them back."""
+def write_coco(path: Path | str, annotations: Annotations, *, info: Mapping[str, Any] | None = None) -> None:
+    """Write annotations as COCO json; ``read_coco`` gives them back. ``info`` is COCO's: where they come from."""
     images = annotations.images
     rows = annotations.image_rows()
     counts = annotations.masks.bits.to_rle(images.heights[rows], images.widths[rows])
@@ -138,6 +138,7 @@ def write_coco(path: Path | str, annotations: Annotations) -> None:
             }
         )
     data = {
+        **({} if info is None else {"info": dict(info)}),
         "images": [image_record(images, row) for row in range(len(images))],
         "annotations": records,
         "categories": [{"id": category.id, "name": category.name} for category in annotations.categories],

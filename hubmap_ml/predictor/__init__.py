@@ -1,6 +1,6 @@
 """A trained and tuned predictor as a folder: JSON for what it does, safetensors for what it learned."""
 
-from hubmap_ml.predictor.combine import combine
+from hubmap_ml.predictor.combine import combine, combine_agreed
 from hubmap_ml.predictor.folder import Manifest, network_digests, read_manifest, write_predictor
 from hubmap_ml.predictor.images import ImageInput, name_images
 from hubmap_ml.predictor.nodes import (
@@ -12,6 +12,7 @@ from hubmap_ml.predictor.nodes import (
     Steps,
     Stored,
     leaves_of,
+    members_of,
     names_of_views,
     node_to_data,
     nodes_of,
@@ -33,7 +34,9 @@ __all__ = [
     "Stored",
     "Trial",
     "combine",
+    "combine_agreed",
     "leaves_of",
+    "members_of",
     "name_images",
     "names_of_views",
     "network_digests",

@@ -5,10 +5,13 @@ Torch-free: leaves come in as `PredictionSet`, wherever they were computed.
 
 from collections.abc import Callable
 
-from hubmap_ml.fusion import fuse, fuse_by_class, merge_sources
+import numpy as np
+from numpy.typing import NDArray
+
+from hubmap_ml.fusion import agreement, fuse, fuse_by_class, merge_sources
 from hubmap_ml.instances import PredictionSet
 from hubmap_ml.postprocess import apply_steps
-from hubmap_ml.predictor.nodes import Fusion, Leaf, Merge, Network, Node, Scores, Steps, Stored
+from hubmap_ml.predictor.nodes import Fusion, Leaf, Merge, Network, Node, Scores, Steps, Stored, members_of
 from hubmap_ml.spec import InputError
 
 
@@ -51,3 +54,29 @@ def combine(node: Node, leaf: Callable[[Leaf], PredictionSet]) -> PredictionSet:
         return fuse(children, node.options, weights=node.weights, names=names)
     together = PredictionSet.stack_sources(children, names)
     return merge_sources(together, n_sources=len(children), iou_threshold=node.iou_threshold, rule=node.rule)
+
+
+def combine_agreed(
+    node: Node, leaf: Callable[[Leaf], PredictionSet]
+) -> tuple[PredictionSet, NDArray[np.int64]]:
+    """As ``combine``, and say how many members of an ensemble agreed on each instance.
+
+    Args:
+        node: a tree; ``members_of`` says who its members are.
+        leaf: as for ``combine``; asked twice for each leaf.
+
+    Returns:
+        The predictions, and int64 (N,); 1 each where there is one member.
+
+    Raises:
+        InputError: as ``combine``, or a fusion by class, which keeps no clusters.
+    """
+    found = combine(node, leaf)
+    members = members_of(node)
+    if len(members) == 1:
+        return found, np.ones(len(found), np.int64)
+    if found.cluster_offsets is None:
+        raise InputError(
+            "this ensemble fuses each class by weights of its own and does not say how many members agreed"
+        )
+    return found, agreement(found, [combine(member, leaf) for member in members])

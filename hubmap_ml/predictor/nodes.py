@@ -153,6 +153,13 @@ def children_of(node: Node) -> tuple[Node, ...]:
     return (node.child,) if isinstance(node, Steps | Scores) else ()
 
 
+def members_of(node: Node) -> tuple[Node, ...]:
+    """What a fusion with nothing but steps above it fuses; the tree itself where nothing is fused."""
+    while isinstance(node, Steps):
+        node = node.child
+    return node.children if isinstance(node, Fusion) else (node,)
+
+
 def nodes_of(node: Node) -> Iterator[Node]:
     """A node and all nodes below it, from the top."""
     yield node

@@ -4,13 +4,16 @@ No MLflow and no global state: everything it knows lies in its folder, so that a
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hubmap_ml.instances import Category, Images, Instances, PredictionSet, read_predictions
-from hubmap_ml.predictor.combine import combine
+from hubmap_ml.predictor.combine import combine, combine_agreed
 from hubmap_ml.predictor.folder import read_manifest
 from hubmap_ml.predictor.images import ImageInput, Named, name_images
 from hubmap_ml.predictor.nodes import Leaf, Network, Node, Stored, leaves_of
@@ -111,7 +114,30 @@ class Predictor:
             for row in range(len(predictions.images)):
                 yield predictions.images.take([row]), predictions.image(row)
 
+    def predict_agreed(
+        self, images: Iterable[ImageInput] | ImageInput, *, chunk: int = CHUNK
+    ) -> tuple[PredictionSet, NDArray[np.int64]]:
+        """As ``predict`` of at least one image, and how many members agreed on each instance, int64 (N,).
+
+        Raises:
+            InputError: as ``predict``, or an ensemble that fuses by class.
+        """
+        sets, counts = [], []
+        for leaf_of in self._leaves(images, chunk):
+            found, agreed = combine_agreed(self.tree, leaf_of)
+            sets.append(found.replace(cluster_offsets=None, member_rows=None))
+            counts.append(agreed)
+        return PredictionSet.concatenate(sets), np.concatenate(counts)
+
     def _chunks(self, images: Iterable[ImageInput] | ImageInput, chunk: int) -> Iterator[PredictionSet]:
+        for leaf_of in self._leaves(images, chunk):
+            # Clusters count through rows of this chunk's candidates, which nobody sees.
+            yield combine(self.tree, leaf_of).replace(cluster_offsets=None, member_rows=None)
+
+    def _leaves(
+        self, images: Iterable[ImageInput] | ImageInput, chunk: int
+    ) -> Iterator[Callable[[Leaf], PredictionSet]]:
+        """For each chunk of images what gives a leaf's predictions of them, worked out once."""
         if chunk < 1:
             raise ValueError(f"chunk is {chunk}, must be at least 1")
         named = name_images(images)
@@ -127,8 +153,7 @@ class Predictor:
 
             for stored in self._stored_leaves:  # what they do not know is said before a network works on it
                 leaf_of(stored)
-            # Clusters count through rows of this chunk's candidates, which nobody sees.
-            yield combine(self.tree, leaf_of).replace(cluster_offsets=None, member_rows=None)
+            yield leaf_of
 
     def _candidates(self, leaf: Leaf, pairs: list[Named]) -> PredictionSet:
         return self._stored(leaf, pairs) if isinstance(leaf, Stored) else self._proposed(leaf, pairs)

@@ -16,6 +16,7 @@ from hubmap_ml.spec.config_data import decode_config, encode_config
 
 STAGE_VERSION: Mapping[str, int] = {
     "prepare": 2,
+    "pseudo_label": 1,
     "pretrain": 3,
     "finetune": 3,
     "predict": 1,
@@ -23,7 +24,7 @@ STAGE_VERSION: Mapping[str, int] = {
     "promote": 2,
     "ensemble": 3,
     "submit": 1,
-    "report": 1,
+    "report": 2,
     "main": 1,
 }
 

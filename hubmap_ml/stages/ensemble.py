@@ -38,6 +38,7 @@ from hubmap_ml.stages import champion as champions
 from hubmap_ml.stages import ensemble_record, inputs, upstream
 from hubmap_ml.stages.candidates import out_of_fold
 from hubmap_ml.stages.champion import CROSS_FITTED, OUT_OF_FOLD
+from hubmap_ml.stages.generations import generation_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags
 from hubmap_ml.stages.promoted_members import (
@@ -342,6 +343,7 @@ def _register(
         tags={
             **version_tags(believable(study.cross_fitted, study.value), wanted.values["line"]),
             **leaks,
+            **generation_tags([item.version.tags for item in members]),
             "hubmap.refitted": repr(float(study.value)),
             "hubmap.data_digest": prepared.digest,
             "hubmap.stage_key": at.run.key,

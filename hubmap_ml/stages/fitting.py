@@ -1,18 +1,21 @@
 """What `pretrain` and `finetune` share: one training, with its data, checkpoints and verdict recorded."""
 
+import dataclasses
 import functools
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.spec import InputError, StageInputs, encode_config, without_credentials
-from hubmap_ml.stages import inputs, weight_files
+from hubmap_ml.stages import inputs, weight_files, weight_origins
+from hubmap_ml.stages.generations import generation_tags
 from hubmap_ml.stages.leaks import record_training_images
+from hubmap_ml.stages.learnt_labels import with_pseudo_labels
 from hubmap_ml.stages.running import Running
 from hubmap_ml.stages.session import Outcome
 from hubmap_ml.stages.upstream import Prepared
@@ -31,10 +34,12 @@ def fit_and_record(
     prepared: Prepared,
     *,
     start: FoundRun | None,
+    taught: FoundRun | None = None,
 ) -> Outcome:
     """Train one network; checkpoints go to the artifact folder ``checkpoints/best`` and ``checkpoints/last``.
 
-    What is computed depends on ``wanted`` alone; the session says only where, and with how many workers.
+    What is computed depends on ``wanted`` alone; the session says only where, and with how many workers. ``taught``
+    made the pseudo-labels that are learnt from beside the truth.
     """
     from hubmap_ml.training import FitInputs, Trainer, fit_on_ranks, open_trainer
 
@@ -61,13 +66,17 @@ def fit_and_record(
     log_images(at.run, data, train, session.experiment.name, "training")
     if len(valid):
         log_images(at.run, data, valid, session.experiment.name, "validation")
-    record_training_images(at, wanted.stage, data.images.ids[train], start=start)
+    at.run.tag(generation_tags([run.tags for run in (start, taught) if run is not None]))
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
     named = session.experiment.members[member].weights
+    told: list[dict[str, Any]] = []
     if "weights" in values and named is not None:
+        told = weight_origins.seen_by(inputs.origins_of_weights(wanted), named)
         weights = weight_files.as_safetensors(
             named, session.experiment.folder, digest=values["weights"]["sha256"]
         )
+    seen = [*data.images.ids[train], *values.get("pseudo", ())]
+    record_training_images(at, wanted.stage, seen, start=start, weights=told, taught=taught)
     fit_inputs = FitInputs(
         config=config,
         categories=data.annotations.categories,
@@ -84,9 +93,16 @@ def fit_and_record(
     if processes.world > 1:
         at.recorder.params({"nproc": processes.nproc, "nodes": processes.nodes})
         fit = functools.partial(fit_on_ranks, values["trainer"], processes)
+    material = fit_data(data, train, valid, workers=session.workers, device=session.device)
+    if taught is not None:
+        log_images(
+            at.run, data, data.images.rows_of(values["pseudo"]), session.experiment.name, "pseudo-labelled"
+        )
+        learnt = with_pseudo_labels(at, data, values, material.train, taught)
+        material = dataclasses.replace(material, train=learnt)
     result = fit(
         fit_inputs,
-        fit_data(data, train, valid, workers=session.workers, device=session.device),
+        material,
         at.recorder,
         resume_from,
     )

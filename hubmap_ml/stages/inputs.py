@@ -14,7 +14,7 @@ import numpy as np
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import line_of
-from hubmap_ml.spec import ALL_DATA, Experiment, InputError, StageInputs
+from hubmap_ml.spec import ALL_DATA, FUSION_OF_TEACHERS, Experiment, InputError, StageInputs
 from hubmap_ml.stages import (
     imported_predictions,
     imported_work_dir,
@@ -22,6 +22,7 @@ from hubmap_ml.stages import (
     precision,
     splits,
     weight_files,
+    weight_origins,
 )
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
@@ -34,12 +35,51 @@ def prepare(session: Session, raw_digest: str) -> StageInputs:
     return StageInputs("prepare", data, (), raw_digest)
 
 
+def pseudo_label(session: Session, labels: str, fold: int, data: PreparedData) -> StageInputs:
+    """Inputs of `pseudo-label` for the students of a fold; upstream are networks that teach."""
+    experiment = session.experiment
+    declared = experiment.pseudo_label[labels]
+    rows = splits.labelled(session, labels, fold, data).rows
+    networks = [
+        (teacher, k)
+        for teacher in declared.teachers or ()
+        for k in splits.teaching_folds(session, labels, teacher, fold)
+    ]
+    own = {"pool", "shared", "touching"} | (set() if declared.model is None else set(FUSION_OF_TEACHERS))
+    values: dict[str, Any] = {
+        **declared.model_dump(mode="json", exclude=own),
+        "categories": list(experiment.data.types),
+        "images": _ids(data, rows),
+    }
+    if declared.model is None:
+        teachers = {name: experiment.members[name] for name in declared.teachers or ()}
+        values |= {
+            "networks": [f"{teacher}/{k}" for teacher, k in networks],
+            "checkpoints": {name: member.finetune.checkpoint for name, member in teachers.items()},
+            "predict": {
+                name: member.predict.model_dump(mode="json", exclude={"batch"})
+                for name, member in teachers.items()
+            },
+            "merge_iou": experiment.merge_iou,
+            "postprocess": list(experiment.postprocess),
+        }
+    upstream = tuple(finetune(session, teacher, k, data).key for teacher, k in networks)
+    return StageInputs("pseudo_label", values, upstream, data.digest_of(rows))
+
+
 def pretrain(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
-    """Inputs of `pretrain`; the fold counts only through the images that it leaves out."""
+    """Inputs of `pretrain`; the fold counts only through the images that it leaves out and who labelled others."""
+    part = session.experiment.members[member].pretrain
     split = splits.pretrain_split(session, member, fold, data)
-    return StageInputs(
-        "pretrain", *_training(session, member, "pretrain", split, data, upstream=(), start_from=None)
+    values, upstream, digest = _training(
+        session, member, "pretrain", split, data, upstream=(), start_from=None
     )
+    if part is not None and part.pseudo is not None:
+        rows = splits.pseudo_rows(session, member, fold, data)
+        values["pseudo"] = _ids(data, rows)
+        upstream = (pseudo_label(session, part.pseudo, fold, data).key,)
+        digest = data.digest_of([*split.train, *split.valid, *rows])
+    return StageInputs("pretrain", values, upstream, digest)
 
 
 def finetune(session: Session, member: str, fold: int, data: PreparedData) -> StageInputs:
@@ -159,10 +199,24 @@ def submit(session: Session, source: str, upstream: str, data: PreparedData, sam
 
 
 def report(
-    session: Session, upstream: Sequence[str], data: PreparedData, badges: Mapping[str, str]
+    session: Session,
+    upstream: Sequence[str],
+    data: PreparedData,
+    badges: Mapping[str, str],
+    about: str = "",
 ) -> StageInputs:
-    """Inputs of `report`; ``upstream`` are the keys of the runs that it shows, ``badges`` what the registry says."""
+    """Inputs of `report`.
+
+    Args:
+        session: experiment and settings.
+        upstream: keys of the runs that it shows.
+        data: what they looked at.
+        badges: what the registry says.
+        about: a member or the ensemble; empty for the whole experiment.
+    """
+    special = {"about": about} if about else {}
     values = {
+        **special,
         **scoring(session.experiment),
         "badges": dict(badges),
         "hidden_truth": _file(data.hidden_truth),
@@ -200,6 +254,11 @@ def scoring(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def origins_of_weights(wanted: StageInputs) -> list[str]:
+    """Return the runs that trained the named weights which a training starts from."""
+    return list(wanted.values.get("weights", {}).get("runs", ()))
+
+
 def training_config(session: Session, wanted: StageInputs, member: str) -> dict[str, Any]:
     """Return the configuration to train with: the one of the inputs, local weight files by their path again."""
     original = session.member_config(member, wanted.stage)
@@ -233,10 +292,10 @@ def _training(
         special["leak_level"] = str(elsewhere.leak_level)
     named = experiment.members[member].weights
     if named is not None and not upstream:
-        special["weights"] = {
-            "sha256": weight_files.digest(named, experiment.folder),
-            "ema": named.ema,
-        }
+        digest = weight_files.digest(named, experiment.folder)
+        special["weights"] = {"sha256": digest, "ema": named.ema}
+        if made := weight_origins.origins(named, digest=digest):
+            special["weights"]["runs"] = made  # what these have seen decides what a score is worth
     values = {
         **special,
         "categories": list(experiment.data.types),

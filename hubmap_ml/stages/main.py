@@ -21,6 +21,7 @@ from hubmap_ml.stages import (
     prepare,
     pretrain,
     promote,
+    pseudo_label,
     report,
     reuse,
     submit,
@@ -155,7 +156,8 @@ def work(session: Session, told: Callable[[Outcome], None], shown: Callable[[Cha
             prepared = upstream.prepared(inner)
             data = prepared.data
             at.run.identify(inputs.main(inner, prepared.digest))
-            for member in experiment.members:
+            _check_pools(inner, data)
+            for member in experiment.teachers_first():
                 _train(inner, steps, member, data)
             for member in dict.fromkeys(experiment.recipe_of(member) for member in experiment.members):
                 steps.here(inputs.tune(inner, member, data), tune.work, member, name=name_of("tune", member))
@@ -226,6 +228,15 @@ def require_floor(experiment: Experiment, score: float | None) -> None:
         )
 
 
+def _check_pools(session: Session, data: PreparedData) -> None:
+    """Refuse, before any training, images that must not be labelled for a student's fold."""
+    for name, member in session.experiment.members.items():
+        labels = None if member.pretrain is None else member.pretrain.pseudo
+        if labels is not None:
+            for fold in session.experiment.folds_of(name):
+                pseudo_label.checked_pool(session, labels, fold, data)
+
+
 def _train(session: Session, steps: _Steps, member: str, data: PreparedData) -> None:
     """Train a member on its folds, and predict; stage 1 once where its data does not depend on the fold.
 
@@ -237,7 +248,15 @@ def _train(session: Session, steps: _Steps, member: str, data: PreparedData) -> 
         steps.here(wanted, predict.work, member, ALL_DATA, name=name_of("predict", member, ALL_DATA))
         return
     for fold in session.experiment.folds_of(member):
-        if session.experiment.members[member].pretrain is not None:
+        stage_1 = session.experiment.members[member].pretrain
+        if stage_1 is not None:
+            labels = stage_1.pseudo
+            if labels is not None:
+                taught = inputs.pseudo_label(session, labels, fold, data)
+                if taught.key not in made:
+                    name = name_of("pseudo_label", None, fold, labels)
+                    steps.in_worker(taught, pseudo_label.work, labels, fold, name=name)
+                    made.add(taught.key)
             start = inputs.pretrain(session, member, fold, data)
             if start.key not in made:
                 steps.in_worker(start, pretrain.work, member, fold, name=name_of("pretrain", member))

@@ -125,6 +125,11 @@ _TRAINED: dict[str, _Compare] = {
 }
 _ARTIFACTS: dict[str, dict[str, _Compare]] = {
     "prepare": {"prepared": _prepared},
+    "pseudo_label": {
+        f"{name}/{file}": _table
+        for name in ("annotations", "labels")
+        for file in ("images.parquet", "instances.parquet")
+    },
     "pretrain": _TRAINED,
     "finetune": _TRAINED,
     "predict": {

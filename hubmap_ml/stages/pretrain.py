@@ -16,6 +16,7 @@ def run(
     set: str = "",
     workers: int = -1,
     device: str = "auto",
+    with_upstream: bool = False,
     fresh: bool = False,
     nproc: int = 1,
     nodes: int = 1,
@@ -29,6 +30,7 @@ def run(
         set=set,
         workers=workers,
         device=device,
+        with_upstream=with_upstream,
         fresh=fresh,
         parent=parent,
         nproc=nproc,
@@ -59,5 +61,8 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         wanted = inputs.pretrain(session, member, fold, prepared.data)
         if done := at.reuse(wanted):
             return done
-        at.run.identify(wanted, upstream_runs=[prepared.run.run_id])
-        return fit_and_record(at, member, wanted, prepared, start=None)
+        taught = upstream.pseudo_labelled(session, member, fold, prepared)
+        came_from = [prepared.run.run_id, *inputs.origins_of_weights(wanted)]
+        came_from += [taught.run_id] if taught else []
+        at.run.identify(wanted, upstream_runs=came_from)
+        return fit_and_record(at, member, wanted, prepared, start=None, taught=taught)

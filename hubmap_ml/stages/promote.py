@@ -25,6 +25,8 @@ from hubmap_ml.ensembling import (
 from hubmap_ml.predictor import Trial, network_digests, write_predictor
 from hubmap_ml.spec import ALL_DATA, InputError
 from hubmap_ml.stages import external_members, inputs, splits, upstream
+from hubmap_ml.stages.generations import generation_tags
+from hubmap_ml.stages.generations import in_words as generation_in_words
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags, worst_level
 from hubmap_ml.stages.predict import DEVICE_TAG
@@ -59,6 +61,11 @@ class _Candidate:
     scored: list[FoundRun]
     predicted: list[FoundRun]
     trained: list[FoundRun]
+
+    @property
+    def generation(self) -> dict[str, str]:
+        """Tags of the pseudo-labels that its networks learnt from."""
+        return generation_tags([run.tags for run in self.trained])
 
     @property
     def behind_the_score(self) -> list[FoundRun]:
@@ -325,6 +332,7 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
                 **leak_tags(candidate.behind_the_score),
                 **_cost_tags(verdict.trial),
                 **({} if session.experiment.members[member].kind == "trained" else {EXTERNAL_TAG: "true"}),
+                **candidate.generation,
                 PROMOTE_KEY: _member_key(session, member, prepared),
                 "hubmap.member": member,
                 "hubmap.data_digest": prepared.digest,
@@ -375,6 +383,7 @@ def _card(
             f"- gate: {record.reproduction}",
             f"- post-processing: `{json.dumps(study['best_steps'])}`",
             f"- networks trained by runs: {', '.join(run.run_id for run in candidate.trained)}",
+            *([f"- learnt from {learnt}"] if (learnt := generation_in_words(candidate.generation)) else []),
             f"- out-of-fold candidates: {', '.join(run.run_id for run in candidate.scored)}",
             f"- thresholds: {candidate.tuned.run_id}",
             f"- data: {prepared.digest[:16]}",

@@ -5,7 +5,7 @@ from typing import Any
 
 from hubmap_ml.data import PreparedData, open_prepared
 from hubmap_ml.spec import InputError
-from hubmap_ml.tracking import FOLD, REUSES, STAGE, UPSTREAM, FoundRun, get_run
+from hubmap_ml.tracking import FOLD, LABELS, MEMBER, REUSES, STAGE, UPSTREAM, FoundRun, get_run
 
 TAKEN_IN = "imported"
 """Artifact folder of a run that took in what was made elsewhere: the import as it was, without weights."""
@@ -42,11 +42,11 @@ def original(run: FoundRun) -> FoundRun:
 
 
 def chain_of(run: FoundRun) -> list[FoundRun]:
-    """Return a run and all that it came from, itself first."""
+    """Return a run and all that it came from: itself first, then the nearest."""
     found: dict[str, FoundRun] = {}
     waiting = [run.run_id]
     while waiting:
-        name = waiting.pop()
+        name = waiting.pop(0)
         if name not in found:
             found[name] = original(get_run(run.client, name))
             waiting += [item for item in found[name].tags.get(UPSTREAM, "").split(",") if item]
@@ -56,6 +56,11 @@ def chain_of(run: FoundRun) -> list[FoundRun]:
 def fold_of(run: FoundRun) -> int | None:
     """Return the fold that a run held out; None for one that belongs to no fold."""
     return int(run.tags[FOLD]) if FOLD in run.tags else None
+
+
+def subject_of(run: FoundRun) -> str | None:
+    """Return what a run was about: its member, of `pseudo-label` the labels; None for neither."""
+    return run.tags.get(LABELS if run.tags.get(STAGE) == "pseudo_label" else MEMBER)
 
 
 def prepared_for(run: FoundRun) -> PreparedData:

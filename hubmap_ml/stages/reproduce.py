@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from hubmap_ml.spec import STAGE_VERSION, InputError, decode_config, parse_overrides
-from hubmap_ml.stages import finetune, predict, prepare, pretrain, tune, upstream
+from hubmap_ml.stages import finetune, predict, prepare, pretrain, pseudo_label, tune, upstream
 from hubmap_ml.stages.outcome_differences import Difference, differences
-from hubmap_ml.stages.record import TAKEN_IN, TAKEN_IN_TAG, chain_of, document, fold_of, original
+from hubmap_ml.stages.record import TAKEN_IN, TAKEN_IN_TAG, chain_of, document, fold_of, original, subject_of
 from hubmap_ml.stages.session import TRAINED, Outcome, Session, place_of, recorded_session
 from hubmap_ml.tracking import (
     COMMIT,
@@ -33,6 +33,7 @@ OUTCOME = "hubmap.reproduced"
 
 WORK: Mapping[str, Callable[[Session, str, int], Outcome]] = {
     "prepare": lambda session, member, fold: prepare.work(session),
+    "pseudo_label": pseudo_label.work,
     "pretrain": pretrain.work,
     "finetune": finetune.work,
     "predict": predict.work,
@@ -71,7 +72,7 @@ class Reproduction:
 
 
 def run(run_id: str, *, raw: str = "", workers: int = -1, device: str = "auto") -> Reproduction:
-    """Repeat a finished run of prepare, pretrain, finetune, predict or tune.
+    """Repeat a finished run of prepare, pseudo-label, pretrain, finetune, predict or tune.
 
     Args:
         run_id: its id, or a unique beginning of it.
@@ -101,8 +102,7 @@ def run(run_id: str, *, raw: str = "", workers: int = -1, device: str = "auto") 
     session = session_of(recorded, raw=raw, workers=workers, device=device)
     if stage == "prepare":
         upstream.check_raw(recorded, *prepare.raw_folder(session))
-    member = recorded.tags.get(MEMBER, "")
-    outcome = WORK[stage](session, member, fold_of(recorded) or 0)
+    outcome = WORK[stage](session, subject_of(recorded) or "", fold_of(recorded) or 0)
     repeated = get_run(client, outcome.run_id)
     found, compared, warnings = differences(stage, recorded, repeated)
     result = Reproduction(
@@ -125,13 +125,15 @@ def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: 
     imports: dict[str, Path] = {}
     configs: dict[str, Any] = {}
     for run_ in chain_of(recorded):
-        stage, member = run_.tags.get(STAGE, ""), run_.tags.get(MEMBER)
-        places[place_of(stage, member, fold_of(run_))] = run_.run_id
-        if stage in TRAINED:
-            configs[f"{member}.{stage}"] = decode_config(_kept(run_, "member_config.json"))
+        stage, subject = run_.tags.get(STAGE, ""), subject_of(run_)
+        # The nearest counts: weights that it started from may have been trained by another run of the same name.
+        places.setdefault(place_of(stage, subject, fold_of(run_)), run_.run_id)
+        if stage in TRAINED and f"{subject}.{stage}" not in configs:
+            configs[f"{subject}.{stage}"] = decode_config(_kept(run_, "member_config.json"))
+        member = run_.tags.get(MEMBER)
         if member is not None and run_.tags.get(TAKEN_IN_TAG) == "true":
             imports[member] = run_.artifact(TAKEN_IN)
-    places.pop(place_of(recorded.tags[STAGE], recorded.tags.get(MEMBER), fold_of(recorded)), None)
+    places.pop(place_of(recorded.tags[STAGE], subject_of(recorded), fold_of(recorded)), None)
     try:
         overrides = parse_overrides(recorded.params.get("set", ""))
     except InputError:  # kept as a parameter for people; the configurations hold them already

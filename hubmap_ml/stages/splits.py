@@ -1,11 +1,12 @@
 """Which images a stage looks at: pools, the held-out share of stage 1, folds of stage 2."""
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmap_ml.data import PreparedData
+from hubmap_ml.data import PreparedData, leak_report
 from hubmap_ml.spec import ALL_DATA
 from hubmap_ml.stages.imported_predictions import OUT_OF_FOLD, imported
 from hubmap_ml.stages.session import Session
@@ -27,11 +28,16 @@ def pool_rows(session: Session, pool: str, data: PreparedData) -> Rows:
 
 
 def pretrain_fold(session: Session, member: str, fold: int, data: PreparedData) -> int | None:
-    """Return the fold that stage 1 must not see; None where there is none: a refit, a pool without images of folds."""
+    """Return the fold that stage 1 must not see; None where there is none.
+
+    There is none for a refit, and for a pool without images of folds unless pseudo-labels are learnt from, whose
+    teachers saw all other folds.
+    """
     part = session.experiment.members[member].pretrain
     assert part is not None
     rows = pool_rows(session, part.pool, data)
-    return fold if fold != ALL_DATA and np.any(data.images.folds[rows] >= 0) else None
+    depends = part.pseudo is not None or np.any(data.images.folds[rows] >= 0)
+    return fold if fold != ALL_DATA and depends else None
 
 
 def pretrain_split(session: Session, member: str, fold: int, data: PreparedData) -> Split:
@@ -43,6 +49,51 @@ def pretrain_split(session: Session, member: str, fold: int, data: PreparedData)
     if without is not None:
         rows = rows[data.images.folds[rows] != without]
     return Split(*hold_out(rows, part.valid, session.experiment.seed))
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Rows of the images table: what teachers label, and what touches or repeats held-out or test images."""
+
+    rows: Rows
+    touching: Rows
+
+
+def labelled(session: Session, labels: str, fold: int, data: PreparedData) -> Labelled:
+    """Return the images of pseudo-labels for the students of a fold; a refit (``ALL_DATA``) holds out none."""
+    rows = pool_rows(session, session.experiment.pseudo_label[labels].pool, data)
+    held_out = np.flatnonzero((data.images.folds == fold) & (fold != ALL_DATA))
+    scored = (*held_out.tolist(), *test_rows(data).tolist())
+    touching = np.isin(rows, _near(data, scored, tuple(rows.tolist())))
+    return Labelled(rows[~touching], rows[touching])
+
+
+@functools.lru_cache(maxsize=16)
+def _near(data: PreparedData, scored: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+    """Return those of other rows that touch, repeat or are scored ones; kept, as every key of a student asks for it."""
+    ids = data.images.ids
+    found = leak_report(
+        data.images, data.fingerprints, scored=list(ids[list(scored)]), seen={"pool": list(ids[list(others)])}
+    )
+    return tuple(sorted(set(data.images.rows_of(list(found.pairs["seen"])).tolist())))
+
+
+def pseudo_rows(session: Session, member: str, fold: int, data: PreparedData) -> Rows:
+    """Return the images whose pseudo-labels a member's stage 1 learns from: none that its own pool holds."""
+    part = session.experiment.members[member].pretrain
+    assert part is not None
+    if part.pseudo is None:
+        return np.empty(0, np.int64)
+    rows = labelled(session, part.pseudo, fold, data).rows
+    return rows[~np.isin(rows, pool_rows(session, part.pool, data))]
+
+
+def teaching_folds(session: Session, labels: str, teacher: str, fold: int) -> tuple[int, ...]:
+    """Return the folds whose networks of a teacher label for the students of a fold: that one, or all there are."""
+    experiment = session.experiment
+    there = experiment.folds_of(teacher)
+    everyone = experiment.pseudo_label[labels].shared or fold == ALL_DATA or there == (ALL_DATA,)
+    return there if everyone else (fold,)
 
 
 def finetune_split(session: Session, member: str, fold: int, data: PreparedData) -> Split:

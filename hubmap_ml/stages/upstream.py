@@ -96,13 +96,15 @@ def required(
 
 def missing(session: Session, stage: str, member: str, fold: int | None) -> str:
     """Say which run is missing, and the command that makes it with the same settings."""
-    parameters = {key: value for key, value in session.words.items() if value} | {"member": member}
-    if fold is not None and fold != ALL_DATA:
+    what = "labels" if stage == "pseudo_label" else "member"
+    parameters = {key: value for key, value in session.words.items() if value} | {what: member}
+    if fold is not None and (fold != ALL_DATA or stage == "pseudo_label"):
         parameters["fold"] = str(fold)
     words = " ".join(f"-P {key}={shlex.quote(value)}" for key, value in parameters.items())
     which = "" if fold is None else ", all data" if fold == ALL_DATA else f", fold {fold}"
-    where = f"{stage} of member {member!r}{which}"
-    command = f"mlflow run . -e {stage} {words}"
+    entry = stage.replace("_", "-")
+    where = f"{entry} of {what} {member!r}{which}"
+    command = f"mlflow run . -e {entry} {words}"
     return f"no finished {where} with these settings; run '{command}' first, or add -P with_upstream=true"
 
 
@@ -123,6 +125,23 @@ def pretrained(session: Session, member: str, fold: int, at: Prepared) -> FoundR
         member=member,
         fold=splits.pretrain_fold(session, member, fold, at.data),
         make=lambda: pretrain.work(session, member, fold),
+    )
+
+
+def pseudo_labelled(session: Session, member: str, fold: int, at: Prepared) -> FoundRun | None:
+    """Return the run that made the pseudo-labels of a fold's stage 1; None for a member that learns from none."""
+    from hubmap_ml.stages import pseudo_label
+
+    part = session.experiment.members[member].pretrain
+    if part is None or part.pseudo is None:
+        return None
+    labels = part.pseudo
+    return required(
+        session,
+        inputs.pseudo_label(session, labels, fold, at.data),
+        member=labels,
+        fold=fold,
+        make=lambda: pseudo_label.work(session, labels, fold),
     )
 
 

@@ -6,6 +6,8 @@ from hubmap_ml.tracking.children import child_rows
 from hubmap_ml.tracking.fetching import local_copy
 from hubmap_ml.tracking.lineage import (
     COMMIT,
+    GENERATION,
+    LABELS,
     REUSES,
     UPSTREAM,
     Lineage,
@@ -33,6 +35,7 @@ from hubmap_ml.tracking.resuming import Resumable, forget, interrupted, link
 from hubmap_ml.tracking.retention import Removable, removable, remove
 from hubmap_ml.tracking.runs import (
     DATA_DIGEST,
+    EXPERIMENT,
     FOLD,
     MEMBER,
     REPRODUCES,
@@ -49,6 +52,14 @@ from hubmap_ml.tracking.runs import (
     stage_run,
 )
 from hubmap_ml.tracking.score_log import SCORE_STAGE, LogEntry, log_submission, logged_submissions
+from hubmap_ml.tracking.standing import (
+    FailedRun,
+    LiveRun,
+    failed_runs,
+    leading_versions,
+    live_runs,
+    newest_of_each_member,
+)
 from hubmap_ml.tracking.store import (
     experiment_id,
     local_artifact,
@@ -62,7 +73,10 @@ __all__ = [
     "CHAMPION",
     "COMMIT",
     "DATA_DIGEST",
+    "EXPERIMENT",
     "FOLD",
+    "GENERATION",
+    "LABELS",
     "MEMBER",
     "PROMOTED",
     "REPRODUCES",
@@ -70,8 +84,10 @@ __all__ = [
     "SCORE_STAGE",
     "STAGE",
     "UPSTREAM",
+    "FailedRun",
     "FoundRun",
     "Lineage",
+    "LiveRun",
     "LogEntry",
     "MlflowRecorder",
     "Node",
@@ -86,20 +102,24 @@ __all__ = [
     "ensure_model",
     "experiment_id",
     "fail_waiting_run",
+    "failed_runs",
     "find_run",
     "folder_of",
     "follow",
     "forget",
     "get_run",
     "interrupted",
+    "leading_versions",
     "lineage_from",
     "lineage_of",
     "link",
+    "live_runs",
     "local_artifact",
     "local_copy",
     "log_submission",
     "logged_submissions",
     "memory",
+    "newest_of_each_member",
     "open_store",
     "point_alias",
     "register_folder",

@@ -1,8 +1,8 @@
 """What a run or a registered version came from, as a graph of runs, versions and raw data.
 
-Read from tags alone: ``hubmap.upstream_runs`` of runs, ``hubmap.run``, ``hubmap.tune_run``, ``hubmap.predict_runs`` and
-``hubmap.members`` of versions, ``hubmap.model`` of submissions, ``hubmap.reuses`` of runs that stand for an earlier
-one, ``hubmap.reproduces`` of repetitions, and the data digest that each run carries.
+Read from tags alone: ``hubmap.upstream_runs`` of runs, ``hubmap.run``, ``hubmap.tune_run``, ``hubmap.predict_runs``,
+``hubmap.refit_predict_runs`` and ``hubmap.members`` of versions, ``hubmap.model`` of submissions, ``hubmap.reuses`` of
+runs that stand for an earlier one, ``hubmap.reproduces`` of repetitions, and the data digest that each run carries.
 """
 
 import json
@@ -30,6 +30,10 @@ from hubmap_ml.tracking.runs import (
 UPSTREAM = "hubmap.upstream_runs"
 REUSES = "hubmap.reuses"
 COMMIT = "mlflow.source.git.commit"
+GENERATION = "hubmap.generation"
+"""Of pseudo-labels: which one a run made, or a training or version learnt from."""
+LABELS = "hubmap.labels"
+"""Names of these pseudo-labels."""
 
 Kind = Literal["version", "run", "raw data", "prepared data", "missing"]
 
@@ -149,10 +153,15 @@ def _version_node(version: Version) -> Node:
     ties += [(uri, "member") for uri in _listed(tags.get("hubmap.members", ""))]
     ties += [(tags.get("hubmap.tune_run", ""), "thresholds")]
     ties += [(run_id, "out-of-fold candidates") for run_id in _split(tags.get("hubmap.predict_runs", ""))]
+    ties += [
+        (run_id, "candidates of its own networks")
+        for run_id in _split(tags.get("hubmap.refit_predict_runs", ""))
+    ]
     facts = {
         "headline": tags.get("hubmap.headline", ""),
         "stage_key": tags.get("hubmap.stage_key", ""),
         "data_digest": tags.get(DATA_DIGEST, ""),
+        "generation": tags.get(GENERATION, ""),
     }
     return Node(version.uri, "version", version.uri, _said(facts), _once(ties))
 
@@ -160,7 +169,8 @@ def _version_node(version: Version) -> Node:
 def _run_node(client: MlflowClient, run: FoundRun) -> tuple[Node, list[Node]]:
     tags = run.tags
     stage = tags.get(STAGE, "run")
-    words = [stage, tags.get(MEMBER, ""), f"fold {tags[FOLD]}" if FOLD in tags else ""]
+    subject = tags.get(MEMBER) or (tags.get(LABELS, "") if stage == "pseudo_label" else "")
+    words = [stage, subject, f"fold {tags[FOLD]}" if FOLD in tags else ""]
     title = " · ".join(filter(None, words))
     status = str(client.get_run(run.run_id).info.status)
     digest = tags.get(DATA_DIGEST, "")
@@ -170,6 +180,7 @@ def _run_node(client: MlflowClient, run: FoundRun) -> tuple[Node, list[Node]]:
         "headline": repr(run.metrics["headline"]) if "headline" in run.metrics else "",
         "stage_key": run.key,
         "data_digest": digest,
+        "generation": tags.get(GENERATION, ""),
         "commit": tags.get(COMMIT, ""),
         "code_dirty": tags.get("hubmap.code_dirty", "") if COMMIT in tags else "",
     }

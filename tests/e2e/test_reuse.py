@@ -37,6 +37,12 @@ class Copy:
     folder: Path
     client: MlflowClient
 
+    @staticmethod
+    def of(chain: Chain, folder: Path) -> "Copy":
+        shutil.copy(chain.folder / "mlflow.db", folder)
+        shutil.copytree(chain.folder / ".hubmap_ml", folder / ".hubmap_ml")
+        return Copy(folder, MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db"))
+
     def runs(self, condition: str = "") -> list:  # type: ignore[type-arg]
         ids = [item.experiment_id for item in self.client.search_experiments()]
         return list(self.client.search_runs(ids, condition, order_by=["start_time DESC"]))
@@ -50,9 +56,7 @@ class Copy:
 
 @pytest.fixture
 def copy(chain: Chain, tmp_path: Path) -> Copy:
-    shutil.copy(chain.folder / "mlflow.db", tmp_path)
-    shutil.copytree(chain.folder / ".hubmap_ml", tmp_path / ".hubmap_ml")
-    return Copy(tmp_path, MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db"))
+    return Copy.of(chain, tmp_path)
 
 
 def watched(copy: Copy, *words: str) -> subprocess.CompletedProcess[str]:

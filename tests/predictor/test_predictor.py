@@ -24,6 +24,8 @@ from hubmap_ml.instances import (
 from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.predictor import (
     combine,
+    combine_agreed,
+    members_of,
     name_images,
     open_predictor,
     parse_node,
@@ -124,6 +126,41 @@ def test_the_tree_does_what_its_parts_do_whatever_the_chunk(folder: Path, chunk:
     assert len(expected) > 20
     assert_same(found, expected)
     assert found.categories == CATEGORIES
+
+
+def test_an_ensemble_says_how_many_members_agreed(folder: Path) -> None:
+    def half_seen(leaf: Any) -> PredictionSet:
+        found = candidates()[leaf.path]
+        return found.take(np.arange(0, len(found), 2)) if leaf.path == "leaves/m1" else found
+
+    tree = parse_node(TREE)
+    found, agreed = combine_agreed(tree, half_seen)
+    assert_same(found, combine(tree, half_seen))
+    assert found.member_rows is not None
+    assert found.cluster_offsets is not None
+    members = [combine(node, half_seen) for node in members_of(tree)]
+    stacked = PredictionSet.stack_sources(members, ["folded", "m1"])
+    clusters = np.split(stacked.source[found.member_rows], found.cluster_offsets[1:-1])
+    assert agreed.tolist() == [len(set(one.tolist())) for one in clusters]
+    assert set(agreed) == {1, 2}
+
+    opened = open_predictor(folder)
+    found, agreed = opened.predict_agreed(pairs(), chunk=2)
+    assert_same(found, opened.predict(pairs()))
+    assert agreed.tolist() == combine_agreed(tree, lambda leaf: candidates()[leaf.path])[1].tolist()
+
+
+def test_who_is_no_ensemble_agrees_with_himself_and_classes_with_weights_keep_no_count() -> None:
+    found = predictions(3, table=TABLE, objects_seed=9).replace(sources=())
+    alone = parse_node({"kind": "steps", "steps": FINAL_STEPS, "child": {"kind": "stored", "path": "f0"}})
+    assert set(combine_agreed(alone, lambda leaf: found)[1]) == {1}
+    weights = {category.name: [1, 2] for category in CATEGORIES}
+    children = [{"kind": "stored", "path": f"f{k}"} for k in range(2)]
+    by_class = parse_node(
+        {"kind": "fusion", "iou_threshold": 0.5, "class_weights": weights, "children": children}
+    )
+    with pytest.raises(InputError, match="how many members agreed"):
+        combine_agreed(by_class, lambda leaf: found)
 
 
 def test_equal_folds_predict_what_one_of_them_does() -> None:

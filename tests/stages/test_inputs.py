@@ -26,8 +26,8 @@ from hubmap_ml.data import (
     select_pool,
     write_prepared,
 )
-from hubmap_ml.spec import Experiment, Member, StageInputs
-from hubmap_ml.stages import inputs, precision, prepare
+from hubmap_ml.spec import ALL_DATA, Experiment, Member, PseudoLabel, StageInputs
+from hubmap_ml.stages import inputs, precision, prepare, splits
 from hubmap_ml.stages.session import Session, find_experiment, open_session
 
 Keys = Mapping[str, tuple[str, ...]]
@@ -47,13 +47,15 @@ name: table
 data:
   raw: raw
   folds: {{n: 2}}
-  pools: {{pretrain: {{dataset: 2}}, finetune: {{dataset: 1}}, same: {{dataset: [2]}}, clean: {{dataset: [1]}}}}
+  pools: {{pretrain: {{dataset: 2}}, finetune: {{dataset: 1}}, same: {{dataset: [2]}}, clean: {{dataset: [1]}},
+    unlabelled: {{dataset: 3}}}}
 members:
   a: &member
     weights: &weights {{source: "https://example.org/w.pth", sha256: {"a" * 64}}}
     pretrain: {{config: {MEMBERS}/maskrcnn_stage1.py, checkpoint: last}}
     finetune: {{config: {MEMBERS}/maskrcnn_stage2.py}}
   b: *member
+pseudo_label: {{p: {{teachers: [b], touching: leave_out}}}}
 tune: {{trials: 8}}
 """
 
@@ -62,10 +64,15 @@ LAST = {"ensemble", "submit", "report"}
 LATE = {"promote", *LAST}
 
 
+LABELS = {"pseudo_label p"}
+"""What member b teaches, with its networks and the values of its stage `predict`; nobody learns from it."""
+
+
 def of(*members: str, since: str) -> set[str]:
     """Everything that follows from a stage of some members."""
     stages = TRAINING[TRAINING.index(since) :]
-    return {f"{stage} {member}" for member in members for stage in stages} | LATE
+    taught = LABELS if "b" in members and since != "tune" else set()
+    return {f"{stage} {member}" for member in members for stage in stages} | LATE | taught
 
 
 def both(since: str) -> set[str]:
@@ -86,7 +93,11 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "data.types": (("blood_vessel", "glomerulus"), ALL),
     "data.max_rejected": (0.5, {"prepare", "report"}),
     "data.pools": (
-        {"pretrain": {"dataset": 2, "source_wsi": 1}, "finetune": {"dataset": 1}},
+        {
+            "pretrain": {"dataset": 2, "source_wsi": 1},
+            "finetune": {"dataset": 1},
+            "unlabelled": {"dataset": 3},
+        },
         both("pretrain"),
     ),
     "data.folds.method": ("other", DATA_LINE),
@@ -111,6 +122,7 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "members.a.pretrain.config": (f"{MEMBERS}/maskrcnn_stage2.py", of("a", since="pretrain")),
     "members.a.pretrain.pool": ("clean", of("a", since="pretrain")),
     "members.a.pretrain.checkpoint": ("best", of("a", since="finetune")),
+    "members.a.pretrain.pseudo": ("p", of("a", since="pretrain")),
     "members.a.pretrain.valid": (0.5, of("a", since="pretrain")),
     "members.a.finetune.config": (f"{MEMBERS}/maskrcnn_stage1.py", of("a", since="finetune")),
     "members.a.finetune.pool": ("clean", set()),
@@ -125,6 +137,24 @@ TABLE: Mapping[str, tuple[Any, set[str]]] = {
     "members.a.predict.max_per_image": (99, of("a", since="predict")),
     "merge_iou": (0.5, both("predict")),
     "postprocess": (({"score": 0.1}, {"mask_threshold": 0.4}), both("pretrain")),
+    "pseudo_label.p.teachers": (("a",), LABELS),
+    "pseudo_label.p.model": ("models:/table.ensemble/1", LABELS),
+    "pseudo_label.p.pool": ("same", LABELS),
+    "pseudo_label.p.shared": (True, LABELS),
+    "pseudo_label.p.touching": ("refuse", set()),
+    "pseudo_label.p.score": (0.6, LABELS),
+    "pseudo_label.p.min_area": (40, LABELS),
+    "pseudo_label.p.agreement": (2, LABELS),
+    "pseudo_label.p.mask_threshold": (0.4, LABELS),
+    "pseudo_label.p.method": ("nmw", LABELS),
+    "pseudo_label.p.iou_threshold": (0.5, LABELS),
+    "pseudo_label.p.skip_score": (0.1, LABELS),
+    "pseudo_label.p.conf_type": ("max", LABELS),
+    "pseudo_label.p.by": ("mask", LABELS),
+    "pseudo_label.p.masks": ("mean", LABELS),
+    "pseudo_label.p.vote_share": (0.2, LABELS),
+    "pseudo_label.p.clip": (True, LABELS),
+    "pseudo_label.p.weights": ({"b": 2.0}, LABELS),
     "tune.trials": (9, both("tune")),
     "tune.seed": (9, both("tune")),
     "tune.sampler": ("qmc", both("tune")),
@@ -247,7 +277,9 @@ def keys(session: Session, data: PreparedData | None = None) -> Keys:
     )
     shown = [item.key for name in found if name != "promote" for item in found[name]]
     page = inputs.report(session, [*shown, fused.key, sent.key], data, {"table.a": "promoted v1"})
-    found |= {"ensemble": (fused,), "submit": (sent,), "report": (page,)}
+    students = (*range(session.experiment.data.folds.n), ALL_DATA)
+    labels = tuple(inputs.pseudo_label(session, "p", fold, data) for fold in students)
+    found |= {"ensemble": (fused,), "submit": (sent,), "report": (page,), "pseudo_label p": labels}
     return {name: tuple(dict.fromkeys(item.key for item in items)) for name, items in found.items()}
 
 
@@ -274,6 +306,8 @@ def fields(model: type[BaseModel], path: str = "") -> set[str]:
         inner = next((k for k in kinds if isinstance(k, type) and issubclass(k, BaseModel)), None)
         if name == "members":
             found |= fields(Member, "members.a.")
+        elif name == "pseudo_label":
+            found |= fields(PseudoLabel, "pseudo_label.p.")
         elif inner is not None and here not in (*ACTS_THROUGH_BYTES, *CHANGED_WHOLE):
             found |= fields(inner, f"{here}.")
         else:
@@ -365,8 +399,8 @@ CHANGES: Mapping[str, tuple[Callable[[Place], object], set[str]]] = {
     "a pool's name": (lambda place: edit(place.file, "checkpoint: last", "checkpoint: last, pool: same"), set()),
     "a pixel of stage 1": (lambda place: change_pixel(place, "2"), ALL),
     "a pixel of stage 2": (lambda place: change_pixel(place, "1"), both("finetune") | DATA_LINE),
-    "a pixel of a test tile": (lambda place: change_pixel(place, None), both("predict") | DATA_LINE),
-    "a pixel that no stage looks at": (lambda place: change_pixel(place, "3"), DATA_LINE),
+    "a pixel of a test tile": (lambda place: change_pixel(place, None), (both("predict") | DATA_LINE) - LABELS),
+    "a pixel of a labelled pool": (lambda place: change_pixel(place, "3"), DATA_LINE | LABELS),
     "a stray file": (lambda place: (place.raw / "notes.txt").write_text("x"), {"prepare", "report"}),
     "the hidden truth": (
         lambda place: edit(place.raw / "hidden_truth.json", "{", " {"),
@@ -398,6 +432,91 @@ def test_a_members_setting_runs_again_that_member_its_tuning_and_the_ensemble(
 ) -> None:
     place, data, before = untouched
     assert differences(before, keys(place.session(set=text), data)) == expected
+
+
+def student(session: Session, labels: str = "p", **values: Any) -> Session:
+    """The session in which member a learns from b's labels, made with other values."""
+    block = session.experiment.pseudo_label[labels].model_copy(update=values)
+    experiment = session.experiment.model_copy(update={"pseudo_label": {labels: block}})
+    return dataclasses.replace(
+        session, experiment=changed(experiment, ["members", "a", "pretrain", "pseudo"], labels)
+    )
+
+
+def test_a_teachers_change_trains_its_student_again(untouched: tuple[Place, PreparedData, Keys]) -> None:
+    place, data, _ = untouched
+    before = keys(student(place.session()), data)
+    after = keys(student(place.session(set="b.finetune.batch.global=3")), data)
+    assert differences(before, after) == of("a", since="pretrain") | of("b", since="finetune")
+    assert len(before["pretrain a"]) == 2, "each fold's student has its own teacher"
+
+
+def test_a_folds_students_are_taught_by_its_networks_unless_labels_are_shared(
+    untouched: tuple[Place, PreparedData, Keys],
+) -> None:
+    place, data, _ = untouched
+
+    def networks(fold: int, **values: Any) -> list[str]:
+        return list(
+            inputs.pseudo_label(student(place.session(), **values), "p", fold, data).values["networks"]
+        )
+
+    assert networks(0) == ["b/0"]
+    assert networks(1) == ["b/1"]
+    assert networks(0, shared=True) == networks(1, shared=True) == networks(ALL_DATA) == ["b/0", "b/1"]
+
+
+def test_held_out_images_of_a_pool_are_labelled_for_no_student_of_that_fold(
+    untouched: tuple[Place, PreparedData, Keys],
+) -> None:
+    place, data, _ = untouched
+    session = student(place.session(), pool="clean")
+    every = splits.pool_rows(session, "clean", data)
+    for fold in (0, 1):
+        found = splits.labelled(session, "p", fold, data)
+        assert set(np.flatnonzero(data.images.folds == fold)) <= set(found.touching)
+        assert sorted([*found.rows, *found.touching]) == sorted(every)
+        wanted = inputs.pretrain(session, "a", fold, data)
+        assert wanted.values["pseudo"] == list(data.images.ids[found.rows])
+        assert not set(wanted.values["pseudo"]) & set(wanted.values["train"])
+
+
+@pytest.mark.parametrize("fold", [0, 1, ALL_DATA])
+def test_images_that_touch_scored_ones_are_labelled_for_no_student(
+    untouched: tuple[Place, PreparedData, Keys], fold: int
+) -> None:
+    place, data, _ = untouched
+    session = student(place.session(), pool="same")
+    images, found = data.images, splits.labelled(session, "p", fold, data)
+    scored = np.flatnonzero((images.splits == "test") | ((images.folds == fold) & (fold != ALL_DATA)))
+    size = int(images.heights[0])
+
+    def touches(row: int) -> bool:
+        near = (images.slides[scored] == images.slides[row]) & (images.slides[scored] != "")
+        apart = np.abs(images.positions[scored] - images.positions[row])
+        return bool(np.any(near & (apart <= size).all(axis=1)))
+
+    every = splits.pool_rows(session, "same", data)
+    assert found.touching.tolist() == [row for row in every if touches(row)]
+    assert found.rows.tolist() == [row for row in every if not touches(row)]
+
+
+def test_a_registered_version_is_fused_its_own_way(untouched: tuple[Place, PreparedData, Keys]) -> None:
+    place, data, _ = untouched
+
+    def key(**values: Any) -> str:
+        return inputs.pseudo_label(student(place.session(), teachers=None, **values), "p", 0, data).key
+
+    first, second = "models:/table.ensemble/1", "models:/table.ensemble/2"
+    assert key(model=first) == key(model=first, method="nms", iou_threshold=0.3, weights={"b": 2.0})
+    assert len({key(model=first), key(model=second), key(model=first, agreement=2)}) == 3
+
+
+def test_an_image_of_the_students_own_pool_keeps_its_truth(
+    untouched: tuple[Place, PreparedData, Keys],
+) -> None:
+    place, data, _ = untouched
+    assert inputs.pretrain(student(place.session(), pool="same"), "a", 0, data).values["pseudo"] == []
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.stages.leaks import (
     in_words,
     leak_tags,
+    record_teachers_images,
     record_training_images,
     report_leaks,
-    seen_images,
     worst_level,
 )
 from hubmap_ml.stages.running import running
@@ -52,6 +52,13 @@ def trained(stage: str, ids: list[str], start: FoundRun | None = None) -> FoundR
     return at.run.found()
 
 
+def seen(run: FoundRun) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for part in json.loads(run.artifact("training_images.json").read_text()):
+        found.setdefault(part["stage"], []).extend(part["images"])
+    return found
+
+
 def predicted(data: PreparedData, run: FoundRun, held_out: list[str]) -> FoundRun:
     with running(open_session(experiment="tiny"), "predict", member="maskrcnn", fold=0) as at:
         report_leaks(at, data, run, held_out=held_out, test=[])
@@ -63,7 +70,7 @@ def test_a_copy_that_only_stage_1_saw_is_found_and_carried_on(planted: tuple[Pre
     data, original, copy = planted
     first = trained("pretrain", [copy])
     second = trained("finetune", list(data.images.ids[data.images.slides == "3"]), first)
-    assert list(seen_images(second)) == ["pretrain", "finetune"]
+    assert list(seen(second)) == ["pretrain", "finetune"]
     leaking = predicted(data, second, [original])
     report = json.loads(leaking.artifact("leaks.json").read_text())
     (pair,) = report["out_of_fold"]["pairs"]
@@ -77,7 +84,7 @@ def test_a_copy_that_only_stage_1_saw_is_found_and_carried_on(planted: tuple[Pre
     assert leaking.tags["hubmap.leak_level"] == "duplicate"
     assert leaking.metrics["leak/near_duplicate_pairs"] == 1
     assert leaking.metrics["leak/slide_pairs"] == leaking.metrics["leak/trained_on_pairs"] == 0
-    clean = predicted(data, trained("finetune", seen_images(second)["finetune"]), [original])
+    clean = predicted(data, trained("finetune", seen(second)["finetune"]), [original])
     assert clean.tags["hubmap.leak_level"] == "none"
     assert worst_level([clean, leaking]) is LeakLevel.DUPLICATE
     tags = leak_tags([clean])
@@ -94,3 +101,27 @@ def test_a_training_without_its_list_of_images_is_said(planted: tuple[PreparedDa
         at.finish("trained before lists were kept")
     with pytest.raises(InputError, match="training_images.json"):
         predicted(planted[0], at.run.found(), [])
+
+
+def test_what_teachers_saw_speaks_through_their_labels(planted: tuple[PreparedData, str, str]) -> None:
+    data, original, _ = planted
+    other = str(data.images.ids[data.images.slides == "3"][0])
+    first = trained("pretrain", [other])
+    networks = [trained("finetune", [original], first), trained("finetune", [other], first)]
+    with running(open_session(experiment="tiny"), "pseudo_label", fold=0) as at:
+        record_teachers_images(at, networks)
+        at.finish("labelled")
+    labels = at.run.found()
+    assert seen(labels) == {"teacher pretrain": [other], "teacher finetune": [original, other]}
+    with running(open_session(experiment="tiny"), "pretrain", member="maskrcnn") as at:
+        record_training_images(at, "pretrain", [other], start=None, taught=labels)
+        at.finish("trained")
+    student = at.run.found()
+    assert list(seen(student)) == ["teacher pretrain", "teacher finetune", "pretrain"]
+    assert predicted(data, student, [original]).tags["hubmap.leak_level"] == "trained_on"
+    with running(open_session(experiment="tiny"), "pseudo_label", fold=0) as at:
+        record_teachers_images(at, [student])
+        at.finish("labelled")
+    again = seen(at.run.found())
+    assert list(again) == ["teacher pretrain", "teacher finetune"], "a teacher's teachers are teachers"
+    assert original in again["teacher finetune"]

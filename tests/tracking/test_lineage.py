@@ -75,6 +75,19 @@ def test_a_run_is_found_by_the_beginning_of_its_id(store: MlflowClient, chain: d
     }  # fmt: skip
 
 
+def test_pseudo_labels_stand_in_a_lineage_with_their_generation(
+    store: MlflowClient, chain: dict[str, str]
+) -> None:
+    labels = run(store, "pseudo_label", chain["finetune"], fold="0", labels="round1", generation="1")
+    student = run(store, "pretrain", labels, member="s", fold="0", labels="round1", generation="1")
+    made = version(store, "x.s", student, labels="round1", generation="1")
+    found = lineage_of(store, made)
+    assert found.nodes[labels].title == "pseudo_label · round1 · fold 0"
+    assert found.nodes[student].title == "pretrain · s · fold 0"
+    assert {found.nodes[name].facts["generation"] for name in (labels, student, made)} == {"1"}
+    assert "generation" not in found.nodes[chain["finetune"]].facts
+
+
 @pytest.mark.parametrize(
     ("target", "said"),
     [

@@ -1,0 +1,199 @@
+"""Pseudo-labels for real: `main` with a student beside its teacher, then labels made in other ways."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hubmap_ml.instances import read_coco
+from hubmap_ml.stages.session import find_experiment
+from tests.e2e.running import Chain, call
+from tests.e2e.test_reuse import STAGE, Copy
+
+pytestmark = pytest.mark.e2e
+
+OTHERS = """
+import json, sys
+from hubmap_ml.spec import InputError
+from hubmap_ml.stages import pretrain, pseudo_label, reproduce
+for given in map(json.loads, sys.argv[1:]):
+    stage = {"pretrain": pretrain, "pseudo_label": pseudo_label, "reproduce": reproduce}[given.pop("stage")]
+    try:
+        found = stage.run(given["run"], device="cpu").to_data() if "run" in given else stage.run(**given).run_id
+    except InputError as error:
+        found = str(error)
+    print("FOUND " + json.dumps(found))
+"""
+
+
+def write(path: Path, **block: Any) -> str:
+    """The tiny experiment with a student of fold 0, whose labels are made by other values."""
+    source = find_experiment("tiny").resolve()
+    document = yaml.safe_load(source.read_text())
+    teacher = document["members"]["maskrcnn"]
+    for stage in ("pretrain", "finetune"):
+        teacher[stage]["config"] = str(source.parent / teacher[stage]["config"])
+    document["data"]["pools"] |= {"unlabelled": {"dataset": [2, 3]}, "few": {"dataset": 2, "source_wsi": 1}}
+    document["pseudo_label"] = {
+        "round1": {"teachers": ["maskrcnn"], "score": 0.01, "touching": "leave_out", **block}
+    }
+    document["members"]["student"] = {
+        "pretrain": {**teacher["pretrain"], "pool": "few", "pseudo": "round1"},
+        "finetune": {**teacher["finetune"], "folds": [0]},
+    }
+    path.write_text(yaml.safe_dump(document))
+    return str(path)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round left: its folder and store, the new runs by stage, and what was found in other ways afterwards."""
+
+    copy: Copy
+    new: dict[str, Any]
+    output: str
+    others: dict[str, Any]
+
+    def document(self, run_id: str, name: str) -> Any:
+        return json.loads(self.file(run_id, name).read_text())
+
+    def file(self, run_id: str, name: str) -> Path:
+        return Path(self.copy.client.download_artifacts(run_id, name))
+
+    def run(self, name: str) -> Any:
+        return self.copy.client.get_run(self.others[name])
+
+
+@pytest.fixture(scope="module")
+def taught(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Round:
+    copy = Copy.of(chain, tmp_path_factory.mktemp("round"))
+    before = {run.info.run_id for run in copy.runs()}
+    path = write(copy.folder / "experiment.yaml")
+    done = call(copy.folder, "hubmap-ml", "main", "--experiment", path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    later = [run for run in copy.runs() if run.info.run_id not in before]
+    new = {run.data.tags[STAGE]: run for run in later if STAGE in run.data.tags}  # rows of a study have none
+    version = {"teachers": None, "model": "models:/tiny.ensemble/1"}
+
+    def labels(name: str, **block: Any) -> dict[str, str]:
+        return {"stage": "pseudo_label", "experiment": write(copy.folder / f"{name}.yaml", **block)}
+
+    each: dict[str, dict[str, str]] = {
+        "again": {"stage": "pseudo_label", "experiment": path},
+        "reproduced": {"stage": "reproduce", "run": new["pseudo_label"].info.run_id},
+        "shared": labels("shared", shared=True),
+        "missing": {**labels("missing", score=0.5), "stage": "pretrain", "member": "student"},
+        "version": labels("version", **version),
+        "champion": {"stage": "pseudo_label", "experiment": path, "model": "models:/tiny.ensemble/1"},
+        "agreed": labels("agreed", **version, agreement=2),
+        "refused": labels("refused", pool="finetune", touching="refuse"),
+    }
+    done_others = call(copy.folder, "python", "-c", OTHERS, *map(json.dumps, each.values()))
+    assert done_others.returncode == 0, done_others.stdout + done_others.stderr
+    lines = [line for line in done_others.stdout.splitlines() if line.startswith("FOUND ")]
+    others = dict(zip(each, (json.loads(line.removeprefix("FOUND ")) for line in lines), strict=True))
+    return Round(copy, new, done.stdout, others)
+
+
+def test_main_trains_a_student_after_its_teacher(taught: Round) -> None:
+    made = {
+        "pseudo_label",
+        "pretrain",
+        "finetune",
+        "predict",
+        "tune",
+        "promote",
+        "ensemble",
+        "report",
+        "main",
+    }
+    assert set(taught.new) - {"submit"} == made
+    labels, student = taught.new["pseudo_label"], taught.new["pretrain"]
+    info = taught.document(labels.info.run_id, "pseudo_labels.json")["info"]
+    coco = read_coco(taught.file(labels.info.run_id, "pseudo_labels.json"))
+    assert labels.data.metrics["images"] == len(coco.images) == info["images"] >= 1
+    assert len(info["left_out"]) == labels.data.metrics["left_out_images"] >= 1
+    assert not set(coco.images.ids) & set(info["left_out"])
+    assert info["generation"] == 1
+    (teacher,) = info["teachers"]
+    assert len(teacher["runs"]) == len(teacher["weights"]) == 1
+    trained = taught.copy.client.get_run(teacher["runs"][0])
+    assert (trained.data.tags["hubmap.member"], trained.data.tags["hubmap.fold"]) == ("maskrcnn", "0")
+
+    seen = taught.document(student.info.run_id, "training_images.json")
+    assert [part["stage"] for part in seen] == ["teacher pretrain", "teacher finetune", "pretrain"]
+    assert student.data.params["labels"] == labels.info.run_id
+    assert labels.data.tags["hubmap.leak_level"] != "trained_on"
+
+
+def test_pool_and_labels_are_one_file_with_every_tile(taught: Round) -> None:
+    labels, student = taught.new["pseudo_label"].info.run_id, taught.new["pretrain"].info.run_id
+    document = taught.document(student, "pool_and_pseudo_labels.json")
+    info, ids = document["info"], [record["id"] for record in document["images"]]
+    inputs = taught.document(student, "stage_inputs.json")["values"]
+    assert sorted(map(str, ids)) == sorted([*inputs["train"], *inputs["valid"], *inputs["pseudo"]])
+    assert info["pseudo_labelled"] == inputs["pseudo"]
+    assert info["chooses_the_epoch"] == inputs["valid"]
+    assert len(inputs["pseudo"]) == taught.new["pretrain"].data.metrics["pseudo/images"] >= 1
+    assert info["run"] == labels
+    merged = read_coco(taught.file(student, "pool_and_pseudo_labels.json"))
+    alone = read_coco(taught.file(labels, "pseudo_labels.json"))
+    for name in inputs["pseudo"]:
+        ours, theirs = (each.image(int(each.images.rows_of([name])[0])) for each in (merged, alone))
+        assert ours.areas.tolist() == theirs.areas.tolist()
+
+
+def test_the_generation_stands_in_card_registry_report_and_lineage(taught: Round) -> None:
+    client = taught.copy.client
+    version = client.get_model_version_by_alias("tiny.student", "promoted")
+    assert version.tags["hubmap.generation"] == "1"
+    assert "learnt from pseudo-labels round1 of generation 1" in version.description
+    assert "hubmap.generation" not in client.get_model_version("tiny.maskrcnn", "1").tags
+    page = taught.file(taught.new["report"].info.run_id, "report.html").read_text()
+    assert "learnt from pseudo-labels round1 of generation 1" in page
+    assert "pseudo_label · fold 0 · round1" in page
+    done = call(taught.copy.folder, "hubmap-ml", "lineage", f"models:/tiny.student/{version.version}")
+    assert "pseudo_label · round1 · fold 0" in done.stdout
+    assert done.stdout.count("pseudo-label generation 1") >= 4, done.stdout
+
+
+def test_the_same_labels_are_found_again_and_reproduced(taught: Round) -> None:
+    labels = taught.new["pseudo_label"].info.run_id
+    assert taught.others["again"] == labels
+    again = taught.others["reproduced"]
+    assert again["recorded"] == labels
+    assert again["identical"], again["differences"]
+    assert again["same_key"]
+    assert "annotations/instances.parquet" in again["compared"]
+
+
+def test_a_student_without_its_labels_names_the_command(taught: Round) -> None:
+    assert "-e pseudo-label" in taught.others["missing"]
+    assert "labels=round1 -P fold=0" in taught.others["missing"]
+
+
+def test_shared_labels_have_seen_the_held_out_images(taught: Round) -> None:
+    run = taught.run("shared")
+    assert run.data.tags["hubmap.leak_level"] == "trained_on"
+    seen = taught.document(run.info.run_id, "training_images.json")
+    assert [part["stage"] for part in seen].count("teacher finetune") == 2
+
+
+def test_a_registered_version_teaches_and_says_what_it_has_seen(taught: Round) -> None:
+    run = taught.run("version")
+    info = taught.document(run.info.run_id, "pseudo_labels.json")["info"]
+    (teacher,) = info["teachers"]
+    assert teacher["name"] == "models:/tiny.ensemble/1"
+    assert len(teacher["runs"]) == len(set(teacher["weights"].values())) == 2, "one network a fold"
+    assert "method" not in info["rule"]
+    assert run.data.tags["hubmap.leak_level"] == "trained_on"
+    assert taught.others["champion"] == taught.others["version"], "whoever leads is named by number"
+    assert "models:/tiny.ensemble/1 has 1 members" in taught.others["agreed"]
+
+
+def test_a_pool_that_touches_held_out_images_is_refused(taught: Round) -> None:
+    assert "touch or repeat images held out in fold 0 or test images" in taught.others["refused"]
+    assert "touching: leave_out" in taught.others["refused"]
