@@ -23,6 +23,7 @@ from hubmap_ml.cli import (
     rollback,
     score,
     stage_commands,
+    status,
     tune,
 )
 from hubmap_ml.cli.one_line_errors import OneLineErrors
@@ -44,6 +45,7 @@ for part in (
     evaluate,
     compare,
     from_outside,
+    status,
     records,
     rollback,
     score,

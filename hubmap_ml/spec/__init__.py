@@ -5,11 +5,13 @@ from hubmap_ml.spec.config_data import decode_config, encode_config
 from hubmap_ml.spec.config_files import load_config_file, merge_configs
 from hubmap_ml.spec.credentials import hide_credentials_in_logs, without_credentials
 from hubmap_ml.spec.errors import DoneElsewhere, InputError, Interrupted
-from hubmap_ml.spec.experiment import Experiment, Member, Weights, experiment_from_data, load_experiment
+from hubmap_ml.spec.experiment import Experiment
+from hubmap_ml.spec.experiment_file import experiment_from_data, load_experiment
 from hubmap_ml.spec.identity import STAGE_VERSION, StageInputs, digest_of
 from hubmap_ml.spec.leak_level import LEAK_TAG, LeakLevel
 from hubmap_ml.spec.logged_submission import LoggedSubmission
 from hubmap_ml.spec.member_config import check as check_member_config
+from hubmap_ml.spec.members import Member, Weights
 from hubmap_ml.spec.overrides import apply_overrides, parse_overrides
 from hubmap_ml.spec.processes import Processes
 from hubmap_ml.spec.pseudo_labels import FUSION_OF_TEACHERS, PseudoLabel

@@ -47,8 +47,9 @@ def read_dumped_config(path: Path) -> dict[str, Any]:
 def member_config_of(dumped: Mapping[str, Any], where: str) -> dict[str, Any]:
     """Reduce a dumped configuration to what a member may say, for networks that are trained already.
 
-    Class counts and published first weights are taken out of the model; of the schedule only what a member must name
-    stays, since nothing is trained.
+    Class counts and published first weights are taken out of the model. Nothing is trained: the pipeline of training is
+    left out (it may ask for what is not there, such as semantic maps), and of the schedule only what a member must name
+    stays.
 
     Args:
         dumped: as `read_dumped_config` gives it.
@@ -61,14 +62,14 @@ def member_config_of(dumped: Mapping[str, Any], where: str) -> dict[str, Any]:
         raise InputError(f"{where}: says no 'model'; give the configuration of a detector")
     data = dumped.get("data")
     data = data if isinstance(data, Mapping) else {}
-    pipelines = {f"{part}_pipeline": _pipeline(dumped, data, part) for part in ("train", "test")}
-    if pipelines["test_pipeline"] is None:
+    test_pipeline = _test_pipeline(dumped, data)
+    if test_pipeline is None:
         raise InputError(f"{where}: says no test_pipeline, so nobody knows how its networks look at an image")
     optimizer = dumped.get("optimizer")
     config = {
         "model": _untrained(dumped["model"]),
-        "train_pipeline": pipelines["train_pipeline"] or [],
-        "test_pipeline": pipelines["test_pipeline"],
+        "train_pipeline": [],
+        "test_pipeline": test_pipeline,
         "optimizer": optimizer if isinstance(optimizer, Mapping) else {"type": "SGD", "lr": 0.0},
         "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
         "batch": {"global": 1},
@@ -105,14 +106,14 @@ def _untrained(value: Any) -> Any:
     return type(value)(_untrained(item) for item in value) if isinstance(value, list | tuple) else value
 
 
-def _pipeline(dumped: Mapping[str, Any], data: Mapping[str, Any], part: str) -> Any:
-    """A pipeline by its own name, or inside the data set that it is for, wrapped or not."""
-    inner: Any = data.get(part)
+def _test_pipeline(dumped: Mapping[str, Any], data: Mapping[str, Any]) -> Any:
+    """The pipeline inside the test set, wrapped or not, or by its own name."""
+    inner: Any = data.get("test")
     while isinstance(inner, Mapping) and "pipeline" not in inner and "dataset" in inner:
         inner = inner["dataset"]
     if isinstance(inner, Mapping) and inner.get("pipeline") is not None:
         return inner["pipeline"]
-    return dumped.get(f"{part}_pipeline")
+    return dumped.get("test_pipeline")
 
 
 def _value(node: ast.expr, path: Path) -> Any:

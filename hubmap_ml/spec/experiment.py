@@ -5,20 +5,14 @@ stands in docs/design: a member's mmdet configuration owns model, pipelines, opt
 platform own data, classes, initial weights, seeds and evaluation.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     SerializeAsAny,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -26,22 +20,16 @@ from pydantic import (
 
 from hubmap_ml.spec.data_options import DataFormat, FormatOptions, parse_options
 from hubmap_ml.spec.errors import InputError
+from hubmap_ml.spec.members import Member
+from hubmap_ml.spec.part import Part
 from hubmap_ml.spec.pseudo_labels import PseudoLabel, check_pseudo_labels, round_of
 from hubmap_ml.spec.refit import ALL_DATA, with_recipes
 
 Metric = Literal["ap60", "coco_segm", "dice", "dsb_map"]
-View = Literal["none", "hflip", "vflip", "diagonal", "transpose", "rot90", "rot270", "transverse"]
 Criteria = dict[str, str | int | list[str | int]]
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-_VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 RESERVED_MEMBER_NAMES = ("ensemble",)
-
-
-class Part(BaseModel):
-    """A part of the file: unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Folds(Part):
@@ -125,153 +113,6 @@ class Data(Part):
                 f"folds.pool is {self.folds.pool!r}, which is no pool; pools: {', '.join(self.pools)}"
             )
         return self
-
-
-def _named(value: Any) -> Any:
-    return {"source": value} if isinstance(value, str) else value
-
-
-class Weights(Part):
-    """Weights of others that a member's first training starts from, in place of random ones.
-
-    ``source`` is a file: a path (from the experiment's folder), ``https://…``, ``s3://BUCKET/…``, ``runs:/RUN/…`` or
-    ``models:/NAME/VERSION/…``. What may change behind its address needs its SHA-256. ``ema`` takes the weights averaged
-    over time, where a file stores both.
-    """
-
-    source: str = Field(min_length=1)
-    sha256: str | None = Field(default=None, pattern="^[0-9a-f]{64}$")
-    ema: bool = False
-
-    @property
-    def scheme(self) -> str:
-        """How the file is had: ``""`` for a path, else the address's scheme."""
-        scheme, separator, _ = self.source.partition(":/")
-        return scheme if separator else ""
-
-    @model_validator(mode="after")
-    def _known_and_fixed(self) -> "Weights":
-        if self.scheme not in ("", "http", "https", "s3", "runs", "models"):
-            raise ValueError(
-                f"source {self.source!r} is none of a path, https://…, s3://…, runs:/…, models:/…"
-            )
-        if self.scheme in ("http", "https", "s3") and self.sha256 is None:
-            raise ValueError(f"source {self.source!r} may change: say the file's sha256 beside it")
-        return self
-
-
-class Pretrain(Part):
-    """Stage 1: training on a large, noisy pool.
-
-    ``valid`` is the share of the pool that is held out to choose the best epoch: never tiles of a fold. ``pseudo``
-    names pseudo-labels that are learnt from beside the pool; an image of the pool keeps its own truth.
-    """
-
-    config: str
-    pool: str = "pretrain"
-    pseudo: str | None = None
-    checkpoint: Literal["best", "last"] = "best"
-    valid: float = Field(default=0.15, gt=0, lt=0.9)
-
-
-class Finetune(Part):
-    """Stage 2: training on the clean pool, fold by fold.
-
-    ``folds`` may name some of the folds (default: all). ``checkpoint`` names what predicts: ``best`` was chosen on the
-    very tiles that it then scores, so ``last`` is the honest default.
-    """
-
-    config: str
-    pool: str = "finetune"
-    folds: tuple[int, ...] | None = None
-    checkpoint: Literal["best", "last"] = "last"
-
-
-class Predict(Part):
-    """How a member's networks look at an image, and what is kept as a candidate.
-
-    ``views: d4`` is all eight. ``merge`` says how views and scales become one: ``match_mean``, ``nms`` and ``wbf`` are
-    rules over what each of them found (see ``fusion.merging``), ``in_network`` lets all of them judge the same regions
-    (mmdet's ``aug_test``). ``batch`` views of an image pass through the network at once: it changes memory and time
-    only.
-    """
-
-    views: tuple[View, ...] = Field(default=("none",), min_length=1)
-    scales: tuple[int, ...] | None = None
-    merge: Literal["match_mean", "nms", "wbf", "in_network"] = "match_mean"
-    score: float = Field(default=0.001, ge=0, lt=1)
-    dedupe_iou: float = Field(default=0.9, gt=0, le=1)
-    max_per_image: int = Field(default=1000, ge=1)
-    batch: int = Field(default=1, ge=1)
-
-    @field_validator("views", mode="before")
-    @classmethod
-    def _all_eight(cls, views: Any) -> Any:
-        return get_args(View) if views == "d4" else views
-
-    @field_validator("views")
-    @classmethod
-    def _distinct(cls, views: tuple[str, ...]) -> tuple[str, ...]:
-        if len(set(views)) != len(views):
-            raise ValueError("a view is named twice")
-        return views
-
-
-class Member(Part):
-    """One recipe: trained in one or two stages on each fold; the first of them starts from ``weights``.
-
-    ``refit`` names another member whose recipe is trained on all data instead (see ``spec.refit``).
-
-    An ``external`` member was made elsewhere and nothing is trained for it. ``predictions`` is the folder (from the
-    experiment's) that `hubmap-ml import-predictions` wrote; ``finetune`` is filled in for those who ask. Or
-    ``checkpoints`` is one that `hubmap-ml import-workdir` wrote, whose networks stand for ``finetune`` of their folds.
-    """
-
-    kind: Literal["trained", "external"] = "trained"
-    predictions: str | None = Field(default=None, min_length=1)
-    checkpoints: str | None = Field(default=None, min_length=1)
-    refit: str | None = None
-    trainer: Literal["mmdet"] = "mmdet"
-    weights: Annotated[Weights | None, BeforeValidator(_named)] = None
-    pretrain: Pretrain | None = None
-    finetune: Finetune
-    predict: Predict = Predict()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _external_are_not_trained(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        folders = [key for key in ("predictions", "checkpoints") if given.get(key) is not None]
-        if len(folders) != (1 if given.get("kind") == "external" else 0):
-            raise ValueError(
-                "'predictions' or 'checkpoints' names the folder of kind: external; give both or neither"
-            )
-        for key in ("refit", "weights", "pretrain") if folders else ():
-            if given.get(key) is not None:
-                raise ValueError(f"{key!r} is said of a trained member, and this one is external")
-        if folders != ["predictions"]:
-            return given
-        filled = {"finetune": _NOT_TRAINED, **given}
-        filled_in = (Finetune(**_NOT_TRAINED), Predict())
-        for key, plain in zip(("finetune", "predict"), filled_in, strict=True):
-            if _says_more(filled.get(key, {}), plain):
-                raise ValueError(f"{key!r} is said of a trained member, and this one is external")
-        return filled
-
-    @property
-    def is_predictions(self) -> bool:
-        """Whether it is predictions alone, made elsewhere."""
-        return self.predictions is not None and self.kind == "external"
-
-
-_NOT_TRAINED: dict[str, Any] = {"config": ""}
-
-
-def _says_more(given: Any, plain: BaseModel) -> bool:
-    """Whether a part says anything beyond what is filled in for an external member (a record holds that too)."""
-    filled = plain.model_dump(mode="json")
-    return not isinstance(given, Mapping) or any(filled.get(key) != value for key, value in given.items())
 
 
 class Tune(Part):
@@ -442,7 +283,7 @@ class Experiment(Part):
         {"min_area": 0},
         {"max_per_image": 100},
     )
-    pseudo_label: dict[str, PseudoLabel] = {}
+    pseudo_label: dict[str, PseudoLabel] = Field(default={})
     tune: Tune = Tune()
     promote: Promote = Promote()
     ensemble: Ensemble = Ensemble()
@@ -596,111 +437,3 @@ class Experiment(Part):
                 f"member {name!r} is not in experiment {self.name!r}; it has {', '.join(self.members)}"
             )
         return name
-
-
-def load_experiment(
-    path: Path, *, raw: str | None = None, environment: Mapping[str, str] | None = None
-) -> Experiment:
-    """Read and check an experiment file.
-
-    Args:
-        path: the yaml file.
-        raw: folder of raw files, in place of ``data.raw``.
-        environment: where ``${NAME}`` is looked up; the process's own by default.
-
-    Raises:
-        InputError: no such file, not yaml, an unknown key or a bad value (named with what is allowed), or a variable
-            that is not set.
-    """
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot read the experiment file ({error.strerror}); check the path"
-        ) from None
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise InputError(f"{path}{line}: not valid YAML ({getattr(error, 'problem', error)})") from None
-    if not isinstance(document, dict):
-        raise InputError(f"{path}: an experiment is a mapping of keys such as name, data and members")
-    variables = os.environ if environment is None else environment
-    document = _with_raw(document, raw) if raw else document
-    experiment = experiment_from_data(_expand(document, path, variables), str(path))
-    return experiment.model_copy(update={"folder": path.resolve().parent})
-
-
-def experiment_from_data(document: Mapping[str, Any], where: str, *, raw: str | None = None) -> Experiment:
-    """Check an experiment that is data already, such as the ``experiment.json`` of a run.
-
-    Args:
-        document: the file's content, variables filled in.
-        where: how to name it in an error.
-        raw: folder of raw files, in place of ``data.raw``.
-
-    Raises:
-        InputError: an unknown key or a bad value, named with what is allowed.
-    """
-    try:
-        return Experiment.model_validate(_with_raw(document, raw) if raw else dict(document))
-    except ValidationError as error:
-        raise InputError(f"{where}: {_first_problem(error)}") from None
-
-
-def _with_raw(document: Mapping[str, Any], raw: str) -> dict[str, Any]:
-    data = document.get("data")
-    if not isinstance(data, Mapping):
-        return dict(document)
-    rest = {key: value for key, value in data.items() if key != "synthetic"}
-    return {**document, "data": {**rest, "raw": raw}}
-
-
-def _expand(value: Any, path: Path, variables: Mapping[str, str]) -> Any:
-    if isinstance(value, dict):
-        return {key: _expand(item, path, variables) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_expand(item, path, variables) for item in value]
-    if isinstance(value, str):
-        for name in _VARIABLE.findall(value):
-            if name not in variables:
-                raise InputError(
-                    f"{path}: the environment variable {name} is not set; set it, or pass -P raw=FOLDER"
-                )
-        return _VARIABLE.sub(lambda match: variables[match[1]], value)
-    return value
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors(include_url=False)[0]
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        allowed = ", ".join(_allowed(problem["loc"][:-1]))
-        return f"unknown key {place!r}; allowed here: {allowed}{more}"
-    message = problem["msg"].removeprefix("Value error, ")
-    given = "" if problem["type"] in ("missing", "value_error") else f", got {problem['input']!r}"
-    return f"{place + ': ' if place else ''}{message}{given}{more}"
-
-
-def _allowed(place: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the part of an experiment at ``place`` may hold."""
-    part: type[BaseModel] = Experiment
-    members: dict[str, type[BaseModel]] = {
-        "data": Data,
-        "folds": Folds,
-        "synthetic": Synthetic,
-        "pretrain": Pretrain,
-        "finetune": Finetune,
-        "predict": Predict,
-        "tune": Tune,
-        "promote": Promote,
-        "ensemble": Ensemble,
-        "champion": Champion,
-        "keep": Keep,
-    }
-    of_names: dict[str, type[BaseModel]] = {"members": Member, "pseudo_label": PseudoLabel}
-    for step, key in enumerate(place):
-        part = of_names[str(place[0])] if step == 1 and place[0] in of_names else members.get(str(key), part)
-    return [name for name in part.model_fields if name != "folder"]

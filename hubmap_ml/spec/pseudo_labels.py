@@ -12,7 +12,9 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from hubmap_ml.spec.part import Part
 
 _VERSION = re.compile(r"models:/[^/@]+/[0-9]+")
 
@@ -23,7 +25,7 @@ FUSION_OF_TEACHERS = (
 """Values of the fusion of teachers, which a registered version has of its own."""
 
 
-class PseudoLabel(BaseModel):
+class PseudoLabel(Part):
     """How labels of one name are made.
 
     ``teachers`` are members: for the student of fold k their networks of fold k look at the images, none of which has
@@ -36,8 +38,6 @@ class PseudoLabel(BaseModel):
     ``score`` on, if at least ``agreement`` teachers (members of ``model``) are in its cluster and its mask has
     ``min_area`` pixels; the rest are values of the fusion as in ``ensemble``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     teachers: tuple[str, ...] | None = Field(default=None, min_length=1)
     model: str | None = None

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hubmap_ml.spec import InputError
-from hubmap_ml.stages.session import Session
+from hubmap_ml.stages.session import Session, find_experiment
 
 IMPORTED = "imported"
 
@@ -24,6 +24,13 @@ def folder_to_write(session: Session, member: str, out: Path | None) -> Path:
     folder = out or session.experiment.folder / (named or f"{IMPORTED}/{member}")
     refuse_existing(folder)
     return folder
+
+
+def as_named(folder: Path, experiment: str) -> str:
+    """Return a folder as an experiment names it: from the experiment's own where it lies there."""
+    own = find_experiment(experiment).resolve().parent
+    whole = folder.resolve()
+    return str(whole.relative_to(own) if whole.is_relative_to(own) else whole)
 
 
 def refuse_existing(folder: Path) -> None:

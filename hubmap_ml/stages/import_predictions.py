@@ -18,7 +18,7 @@ from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.stages import splits, upstream
 from hubmap_ml.stages.candidates import MERGE
 from hubmap_ml.stages.foreign_predictions import AUTO, Foreign, read_foreign, read_listed, source_in_words
-from hubmap_ml.stages.import_folders import folder_to_write, refuse_existing, written_whole
+from hubmap_ml.stages.import_folders import as_named, folder_to_write, refuse_existing, written_whole
 from hubmap_ml.stages.imported_predictions import (
     OUT_OF_FOLD,
     TEST,
@@ -131,12 +131,12 @@ def show_converted(found: PredictionSet, out: Path) -> str:
     )
 
 
-def show(found: Imported, member: str, session_file: str) -> str:
+def show(found: Imported, member: str, experiment: str) -> str:
     """Say what was imported and what to write into the experiment's file."""
     told = "; ".join(f"{name}: {len(ids)} images" for name, ids in found.ids.items())
     return (
-        f"{found.folder}: {told}; leak level {found.leak_level} (declared). Name it in {session_file} under members: "
-        f"{member}: {{kind: external, predictions: {found.folder}}}"
+        f"{found.folder}: {told}; leak level {found.leak_level} (declared). Name it in {experiment} under members: "
+        f"{member}: {{kind: external, predictions: {as_named(found.folder, experiment)}}}"
     )
 
 

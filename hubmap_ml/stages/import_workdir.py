@@ -11,7 +11,7 @@ from pathlib import Path
 from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.spec.dumped_config import class_count, member_config_of, read_dumped_config
 from hubmap_ml.stages import upstream
-from hubmap_ml.stages.import_folders import folder_to_write, written_whole
+from hubmap_ml.stages.import_folders import as_named, folder_to_write, written_whole
 from hubmap_ml.stages.imported_work_dir import CONFIG, WorkDir, open_import, write_manifest
 from hubmap_ml.stages.session import open_session
 
@@ -149,11 +149,12 @@ def checkpoint_file(place: Path, which: str) -> Path:
     return epochs[max(epochs)]
 
 
-def show(found: WorkDir, member: str, session_file: str) -> str:
+def show(found: WorkDir, member: str, experiment: str) -> str:
     """Say what was imported and what to write into the experiment's file."""
     folds = ", ".join(map(str, found.digests))
+    named = as_named(found.folder, experiment)
     return (
-        f"{found.folder}: folds {folds}, leak level at least {found.leak_level} (declared). Name it in {session_file} "
-        f"under members: {member}: {{kind: external, checkpoints: {found.folder}, "
-        f"finetune: {{config: {found.folder / CONFIG}, folds: [{folds}]}}}}"
+        f"{found.folder}: folds {folds}, leak level at least {found.leak_level} (declared). Name it in {experiment} "
+        f"under members: {member}: {{kind: external, checkpoints: {named}, "
+        f"finetune: {{config: {named}/{CONFIG}, folds: [{folds}]}}}}"
     )

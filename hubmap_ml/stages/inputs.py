@@ -199,10 +199,24 @@ def submit(session: Session, source: str, upstream: str, data: PreparedData, sam
 
 
 def report(
-    session: Session, upstream: Sequence[str], data: PreparedData, badges: Mapping[str, str]
+    session: Session,
+    upstream: Sequence[str],
+    data: PreparedData,
+    badges: Mapping[str, str],
+    about: str = "",
 ) -> StageInputs:
-    """Inputs of `report`; ``upstream`` are the keys of the runs that it shows, ``badges`` what the registry says."""
+    """Inputs of `report`.
+
+    Args:
+        session: experiment and settings.
+        upstream: keys of the runs that it shows.
+        data: what they looked at.
+        badges: what the registry says.
+        about: a member or the ensemble; empty for the whole experiment.
+    """
+    special = {"about": about} if about else {}
     values = {
+        **special,
         **scoring(session.experiment),
         "badges": dict(badges),
         "hidden_truth": _file(data.hidden_truth),

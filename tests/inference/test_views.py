@@ -18,7 +18,7 @@ from hubmap_ml.inference.views import (
 )
 from hubmap_ml.instances import SoftMasks
 from hubmap_ml.spec import InputError
-from hubmap_ml.spec.experiment import View
+from hubmap_ml.spec.members import View
 
 SIDES = st.integers(1, 41)
 

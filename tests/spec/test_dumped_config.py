@@ -51,7 +51,7 @@ def test_a_member_is_what_is_left_of_a_dumped_configuration(tmp_path: Path) -> N
             "semantic_head": {"num_classes": 183},
         },
     }
-    assert member["train_pipeline"] == [{"type": "LoadImageFromFile"}]
+    assert member["train_pipeline"] == []
     assert member["test_pipeline"][1]["img_scale"] == (64, 64)
 
 

@@ -5,7 +5,8 @@ import pytest
 import yaml
 
 from hubmap_ml.spec import InputError, Weights, load_experiment
-from hubmap_ml.spec.experiment import Ensemble, Predict
+from hubmap_ml.spec.experiment import Ensemble
+from hubmap_ml.spec.members import Predict
 
 GOOD: dict[str, Any] = {
     "name": "vessels",

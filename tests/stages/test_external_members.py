@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from hubmap_ml.cli.main import app
 from hubmap_ml.data import PreparedData, generate
 from hubmap_ml.ensembling.policy import PREDICTIONS_ONLY_TAG
 from hubmap_ml.instances import (
@@ -95,10 +97,8 @@ def bring(place: Path, predictions: Path, member: str, **options: Any) -> Import
     )
 
 
-def give(
-    place: Path, data: PreparedData, member: str, seed: int, *, with_test: bool = True, **options: Any
-) -> Path:
-    """Write what somebody else's tool would, and import it."""
+def leave_files(place: Path, data: PreparedData, member: str, seed: int) -> None:
+    """Write COCO results of the images of folds and of the test images."""
     hidden = upstream.hidden_truth(data)
     assert hidden is not None
     write_coco_results(place / f"{member}.json", decided(candidates(truth_of_folds(data), seed, 0.2)))
@@ -106,6 +106,25 @@ def give(
     table = data.images.take(data.images.rows_of(list(of_test.images.ids)))
     of_test = of_test.replace(images=table, categories=data.categories)
     write_coco_results(place / f"{member}_test.json", decided(of_test))
+
+
+def bring_by_command(place: Path, data: PreparedData) -> None:
+    """Import member "far" as a person would, and hold what is told against the experiment's own words."""
+    leave_files(place, data, "far", 10)
+    done = CliRunner().invoke(
+        app,
+        ["import-predictions", "far.json", "--experiment", "experiment.yaml", "--raw", "raw", "--member", "far",
+         "--leak", "slide", "--test", "far_test.json", "--set", f"unlabelled={place / 'pool'}"],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.exception
+    assert external("far")[1:-1] in done.output.replace("\n", "")
+
+
+def give(
+    place: Path, data: PreparedData, member: str, seed: int, *, with_test: bool = True, **options: Any
+) -> Path:
+    """Write what somebody else's tool would, and import it."""
+    leave_files(place, data, member, seed)
     test = {"test": place / f"{member}_test.json"} if with_test else {}
     return bring(place, place / f"{member}.json", member, **{**test, **options}).folder
 
@@ -116,8 +135,8 @@ def chain(place: Path, data: PreparedData) -> tuple[Session, Outcome]:
     session = session_of(place, "near", "far")
     unlabelled = data.pool(session.experiment.data.pools["unlabelled"])
     write_predictions(place / "pool", candidates(data.annotations_of(unlabelled), 5, 0.2))
-    for number, member in enumerate(("near", "far")):
-        give(place, data, member, 10 * number, sets={"unlabelled": place / "pool"})
+    give(place, data, "near", 0, sets={"unlabelled": place / "pool"})
+    bring_by_command(place, data)
     for member in ("near", "far"):
         tune.work(session, member)
     assert promote.work(session).details["refused"] == {}
