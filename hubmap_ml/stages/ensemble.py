@@ -41,6 +41,7 @@ from hubmap_ml.stages.champion import CROSS_FITTED, OUT_OF_FOLD
 from hubmap_ml.stages.generations import generation_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags
+from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.promoted_members import (
     COST_TAG,
     PromotedMember,
@@ -53,7 +54,7 @@ from hubmap_ml.stages.promoted_members import (
 )
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.study_record import believable, in_words, study_to_data
+from hubmap_ml.stages.study_record import LiveSearch, believable, in_words, study_to_data
 from hubmap_ml.tracking import FoundRun, Version, versions
 
 RESULT = "study.json"
@@ -100,21 +101,23 @@ def work(session: Session) -> Outcome:
         truth = prepared.data.annotations_of(prepared.data.images.rows_of(list(together[0].images.ids)))
         names = [item.member for item in members]
         steps = [member_steps(item.study) for item in members]
-        result = ensemble_study(
-            truth,
-            together,
-            members=steps,
-            names=names,
-            options=options_from_data(how),
-            choosing=_choosing(how, members, tuning["seed"]),
-            score_scale=how["scores"],
-            base_steps=parse_steps(values["postprocess"]),
-            space=tuning["space"],
-            metric=values["metric"],
-            trials=how["trials"],
-            seed=tuning["seed"],
-            thresholds_per_class=tuning["per_class"],
-        )
+        with progress_bar("trials of the ensemble") as shown:
+            result = ensemble_study(
+                truth,
+                together,
+                members=steps,
+                names=names,
+                options=options_from_data(how),
+                choosing=_choosing(how, members, tuning["seed"]),
+                score_scale=how["scores"],
+                base_steps=parse_steps(values["postprocess"]),
+                space=tuning["space"],
+                metric=values["metric"],
+                trials=how["trials"],
+                seed=tuning["seed"],
+                thresholds_per_class=tuning["per_class"],
+                progress=LiveSearch(at.recorder, shown),
+            )
         study = result.study
         alone = {
             name: cross_fitted_alone(item, own.held_out, result)

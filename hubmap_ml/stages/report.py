@@ -179,7 +179,7 @@ def _compared(one: Subject, other: Subject) -> tuple[Evidence, list[Gallery]]:
     metric = one.experiment.metric
     if len(set(names)) == 1:
         names = [f"{name} ({k})" for k, name in enumerate(names, start=1)]
-    evidence = evidence_on(known, one.data.annotations, metric, one.experiment.seed, names=names)
+    evidence = evidence_on(known, one.data.annotations, metric, one.experiment.tune.seed, names=names)
     words = list(evidence.words)
     if metric != other.experiment.metric:
         words.append(

@@ -84,7 +84,7 @@ def examine(subject: Subject) -> Findings:
     if gathered.lines and data is not None:
         first = None if gathered.first is None else gathered.first.name
         evidence = evidence_on(
-            _compared(gathered), data.annotations, experiment.metric, experiment.seed, about=first
+            _compared(gathered), data.annotations, experiment.metric, experiment.tune.seed, about=first
         )
     return Findings(evidence, truth, hidden, _verdict(subject, evidence, hidden))
 
