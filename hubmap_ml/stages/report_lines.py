@@ -2,16 +2,12 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hubmap_ml.ensembling import (
-    AGAINST_TAG,
-    FORCED_TAG,
-    GATE_TAG,
     KNOWS_TEST_TAG,
     LINE_TAG,
     PREDICTIONS_ONLY_TAG,
@@ -23,6 +19,7 @@ from hubmap_ml.stages.generations import in_words as generation_in_words
 from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.record import TAKEN_IN_TAG, chain_of, document_or_none
+from hubmap_ml.stages.report_standing import cost_in_words, newest, standing_of, why_it_leads
 from hubmap_ml.stages.session import Session
 from hubmap_ml.stages.study_record import believable, in_words
 from hubmap_ml.stages.tune import read_study
@@ -30,7 +27,6 @@ from hubmap_ml.tracking import (
     CHAMPION,
     EXPERIMENT,
     MEMBER,
-    PROMOTED,
     STAGE,
     FoundRun,
     Version,
@@ -207,7 +203,7 @@ def of_experiment(session: Session, prepared: upstream.Prepared, member: str = "
             f"experiment {session.experiment.name!r} has no tuned member yet: there is nothing to report"
         )
     runs = [run for line in members for run in line.runs]
-    gate = _newest(session.experiment.name, "promote")
+    gate = newest(session.experiment.name, "promote")
     known = {run.run_id for run in runs}
     if gate is not None and known & set(gate.tags.get("hubmap.upstream_runs", "").split(",")):
         runs.append(gate)
@@ -304,14 +300,14 @@ def _line(
         ),
         None,
     )
-    badge, why = _standing_of(name, tuned, version)
+    badge, why = standing_of(name, tuned, version)
     if any(one.tags.get(TAKEN_IN_TAG) == "true" for one in runs):
         badge += ", made elsewhere"
     learnt = generation_in_words(generation_tags([one.tags for one in runs]))
     badge += f", learnt from {learnt}" if learnt else ""
     return ReportLine(
         name, "member", tuned, predicted, runs, read_study(tuned), leak_tags(scored), badge, why,
-        "" if version is None else _cost(version.tags),
+        "" if version is None else cost_in_words(version.tags),
     )  # fmt: skip
 
 
@@ -355,7 +351,7 @@ def _fused(name: str, made: FoundRun, submitted: Sequence[FoundRun], version: Ve
             leads = by_alias(made.client, name, CHAMPION).number == version.number
         stored = version.tags.get(PREDICTIONS_ONLY_TAG) == "true"
         badge = f"{'champion' if leads else 'predictions-only' if stored else 'version'} v{version.number}"
-        why = _why_it_leads(version)
+        why = why_it_leads(version)
     tags = made.tags if version is None else version.tags
     return ReportLine(
         name,
@@ -367,57 +363,8 @@ def _fused(name: str, made: FoundRun, submitted: Sequence[FoundRun], version: Ve
         tags,
         badge,
         why,
-        _cost(tags),
+        cost_in_words(tags),
     )
-
-
-def _why_it_leads(version: Version) -> str:
-    if version.tags.get(FORCED_TAG) == "true":
-        return "by force, not by its score"
-    compared = sorted(key for key in version.tags if key.startswith(AGAINST_TAG))
-    if not compared:
-        return "the first ensemble on this data, metric and folds: it had nobody to beat"
-    with contextlib.suppress(ValueError, KeyError):
-        words = json.loads(version.tags[compared[-1]])["words"]
-        return f"compared with version {compared[-1][len(AGAINST_TAG) :]}: {words}"
-    return ""
-
-
-def _standing_of(name: str, tuned: FoundRun, version: Version | None) -> tuple[str, str]:
-    """Return where a member stands in the registry, and why."""
-    if version is not None:
-        checks = [key for key in version.tags if key.startswith(f"{GATE_TAG}.")]
-        failed = [version.tags[key] for key in checks if not version.tags[key].startswith("ok")]
-        why = "; ".join(failed) or f"passed all {len(checks)} checks of the gate"
-        with contextlib.suppress(InputError):
-            if by_alias(tuned.client, name, PROMOTED).number == version.number:
-                return f"promoted v{version.number}", why
-        return (
-            "not promoted",
-            f"version {version.number} passed the gate, and others are promoted in its place",
-        )
-    gate = _newest(tuned.tags.get(EXPERIMENT, ""), "promote")
-    refused = (document_or_none(gate, "gate.json") or {}).get("refused", {}) if gate else {}
-    why = refused.get(tuned.tags.get(MEMBER, ""), "")
-    return "not promoted", f"refused: {why}" if why else "no promote run has looked at it yet"
-
-
-def _cost(tags: Mapping[str, str]) -> str:
-    words = []
-    if "hubmap.s_per_image" in tags:
-        where = f" on {tags['hubmap.device_kind']}" if "hubmap.device_kind" in tags else ""
-        words.append(f"{float(tags['hubmap.s_per_image']):.2f} s/image{where}")
-    if "hubmap.parameters" in tags:
-        words.append(f"{float(tags['hubmap.parameters']) / 1e6:.1f} M parameters")
-    return ", ".join(words)
-
-
-def _newest(experiment: str, stage: str) -> FoundRun | None:
-    found = search(
-        f"tags.`hubmap.experiment` = '{experiment}' and tags.`hubmap.stage` = '{stage}' "
-        "and attributes.status = 'FINISHED'"
-    )
-    return next((run for run in found if "hubmap.reuses" not in run.tags), None)
 
 
 def distinct(runs: Sequence[FoundRun]) -> list[FoundRun]:
