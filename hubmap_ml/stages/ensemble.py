@@ -126,7 +126,7 @@ def work(session: Session) -> Outcome:
         }
         worth = contributions(values["metric"], truth, result, alone, seed=tuning["seed"])
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
-        _keep(at, result, truth, names, alone, worth, costs(members), best.member)
+        card = _keep(at, result, truth, names, alone, worth, costs(members), best.member)
         chosen = [members[k] for k in result.recipe.chosen]
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
@@ -143,7 +143,7 @@ def work(session: Session) -> Outcome:
                 result.cross_fitted or apply_steps(result.fused, result.recipe.steps),
                 values["champion"],
             )
-            version = _register(at, wanted, chosen, result, prepared, {**leaks, **tags})
+            version = _register(at, wanted, chosen, result, prepared, {**leaks, **tags}, card)
         leading = champions.settle(session, at.run.client, standing)
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         said = (
@@ -270,14 +270,19 @@ def _keep(
     worth: Worth | None,
     cost: Sequence[float],
     best: str,
-) -> None:
-    """Keep findings, figures and both sets of predictions: refitted on all folds, and cross-fitted."""
+) -> str:
+    """Keep findings, figures and both sets of predictions: refitted on all folds, and cross-fitted.
+
+    Returns:
+        The findings for people, Markdown.
+    """
     pairs = diversity(truth, alone) if worth is not None else ()
     at.recorder.data(study_to_data(result.study), RESULT)
     found = ensemble_record.ensemble_to_data(result, names, pairs, worth, cost)
     at.recorder.data(found, ensemble_record.RESULT)
     page = at.recorder.folder / ensemble_record.PAGE
-    page.write_text(ensemble_record.page(found, result.study.metric))
+    text = ensemble_record.page(found, result.study.metric)
+    page.write_text(text)
     at.recorder.artifact(page)
     finals = {OUT_OF_FOLD: apply_steps(result.fused, result.recipe.steps), CROSS_FITTED: result.cross_fitted}
     for name, final in finals.items():
@@ -285,6 +290,7 @@ def _keep(
             write_predictions(at.recorder.folder / name, final)
             at.recorder.artifact(at.recorder.folder / name)
     at.recorder.metrics(ensemble_record.metrics_of(result, names, worth, best), step=0)
+    return text
 
 
 def _register(
@@ -294,6 +300,7 @@ def _register(
     result: EnsembleStudy,
     prepared: upstream.Prepared,
     leaks: Mapping[str, str],
+    card: str,
 ) -> Version:
     session, study = at.session, result.study
     weights, class_weights = ensemble_record.weights_to_data(result.recipe)
@@ -355,5 +362,6 @@ def _register(
             **({COST_TAG: f"{sum(costs(members)):.4g}"} if costs(members) else {}),
             "hubmap.run": at.run.run_id,
         },
+        description=f"**Leak level {leak_in_words(leaks)}**, data {prepared.digest[:16]}\n\n{card}",
     )
     return next(item for item in versions(at.run.client, name) if item.number == logged.version)
