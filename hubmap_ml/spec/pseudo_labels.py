@@ -117,7 +117,7 @@ def check_pseudo_labels(
     *,
     learnt: Mapping[str, str | None],
     folds: Mapping[str, tuple[int, ...]],
-    refits: frozenset[str],
+    of_all_data: frozenset[str],
     pools: Mapping[str, object],
 ) -> None:
     """Refuse blocks that do not fit the members and pools.
@@ -126,7 +126,7 @@ def check_pseudo_labels(
         blocks: by name.
         learnt: as for `round_of`.
         folds: of each member.
-        refits: members that are trained on all data.
+        of_all_data: members that are trained on all data, or made elsewhere.
         pools: by name.
 
     Raises:
@@ -147,10 +147,10 @@ def check_pseudo_labels(
             )
     for name, block in blocks.items():
         round_of(name, blocks, learnt)
-        for member in (one for one, labels in learnt.items() if labels == name and one not in refits):
+        for member in (one for one, labels in learnt.items() if labels == name and one not in of_all_data):
             for teacher in block.teachers or ():
                 missing = sorted(set(folds[member]) - set(folds[teacher]))
-                if missing and not block.shared and teacher not in refits:
+                if missing and not block.shared and teacher not in of_all_data:
                     raise ValueError(
                         f"pseudo_label.{name}: teacher {teacher!r} has no network of fold {missing[0]} for student "
                         f"{member!r}; train it on that fold, or say shared: true"

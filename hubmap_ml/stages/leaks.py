@@ -26,7 +26,13 @@ UNPLACED = "_slides_unknown"  # ends the tag that says whether a level could not
 
 
 def record_training_images(
-    at: Running, stage: str, ids: Iterable[str], *, start: FoundRun | None, taught: FoundRun | None = None
+    at: Running,
+    stage: str,
+    ids: Iterable[str],
+    *,
+    start: FoundRun | None,
+    taught: FoundRun | None = None,
+    declared: LeakLevel | None = None,
 ) -> None:
     """Keep the list of all images that a training's weights will have seen.
 
@@ -36,9 +42,12 @@ def record_training_images(
         ids: of the images that this training learns from.
         start: the run whose weights it starts from; None for random weights.
         taught: the run that made pseudo-labels for it: what its teachers saw speaks through these.
+        declared: of a network from elsewhere, the least level of whatever it or its students predict.
     """
     earlier = [part for run in (taught, start) if run is not None for part in _training_images(run)]
     own = {"stage": stage, "run": at.run.run_id, "images": [str(name) for name in ids]}
+    if declared is not None:
+        own["declared"] = str(declared)
     at.recorder.data([*earlier, own], TRAINING_IMAGES)
 
 
@@ -64,6 +73,12 @@ def seen_images(run: FoundRun) -> dict[str, list[str]]:
     return seen
 
 
+def declared_level(run: FoundRun) -> LeakLevel:
+    """Return the worst level that is declared of networks from elsewhere, its own weights' or its teachers'."""
+    declared = [part["declared"] for part in _training_images(run) if "declared" in part]
+    return LeakLevel.worst([LeakLevel.NONE, *map(LeakLevel.named, declared)])
+
+
 def report_leaks(
     at: Running,
     data: PreparedData,
@@ -71,7 +86,6 @@ def report_leaks(
     *,
     held_out: Sequence[str],
     test: Sequence[str],
-    declared: LeakLevel = LeakLevel.NONE,
 ) -> dict[str, str]:
     """Compare what scores a fold's network with what it has seen, and keep the result in the run.
 
@@ -84,12 +98,12 @@ def report_leaks(
         trained: the run that trained the network.
         held_out: ids of the images held out from it.
         test: ids of the test images.
-        declared: no level is lower: what a network from elsewhere is said to have seen.
 
     Returns:
-        The tags: the levels of both.
+        The tags: the levels of both, none lower than what is declared of networks from elsewhere.
     """
     seen = seen_images(trained)
+    declared = declared_level(trained)
     reports: dict[str, LeakReport] = {}
     for name, scored, metric in (("out_of_fold", held_out, "leak"), ("test", test, "leak_test")):
         found = leak_report(data.images, data.fingerprints, scored=scored, seen=seen)

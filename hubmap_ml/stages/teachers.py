@@ -17,8 +17,10 @@ from hubmap_ml.predictor import Predictor, members_of, network_digests, open_pre
 from hubmap_ml.serving import load_predictor
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import splits, upstream
+from hubmap_ml.stages.external_members import open_pool
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.promote import REFIT_RUNS_TAG, member_tree
+from hubmap_ml.stages.record import TAKEN_IN_TAG
 from hubmap_ml.stages.session import Session
 from hubmap_ml.tracking import CHAMPION, STAGE, UPSTREAM, FoundRun, Version, by_uri, get_run, open_store
 
@@ -131,6 +133,8 @@ def networks_of(
 ) -> dict[str, tuple[FoundRun, ...]]:
     """Return the trainings of each teacher's networks for a fold's students, by member or by a version's address.
 
+    Of predictions that were made elsewhere it is the run that took them in.
+
     Raises:
         InputError: a member without such a network, or a version that does not say what trained it.
     """
@@ -143,7 +147,10 @@ def networks_of(
         folds = splits.teaching_folds(session, labels, teacher, fold)
         for k in folds:
             check_fold(session, teacher, k)
-        found[teacher] = tuple(upstream.finetuned(session, teacher, k, prepared) for k in folds)
+        known = (
+            upstream.predicted if session.experiment.members[teacher].is_predictions else upstream.finetuned
+        )
+        found[teacher] = tuple(known(session, teacher, k, prepared) for k in folds)
     return found
 
 
@@ -158,8 +165,10 @@ def networks_behind(client: Any, version: Version) -> list[FoundRun]:
     found: dict[str, FoundRun] = {}
     for member in each:
         named = member.tags.get(REFIT_RUNS_TAG) or member.tags.get("hubmap.predict_runs", "")
-        for predicted in (run_id for run_id in named.split(",") if run_id):
-            upstream_runs = get_run(client, predicted).tags.get(UPSTREAM, "").split(",")
+        for predicted in (get_run(client, run_id) for run_id in named.split(",") if run_id):
+            if predicted.tags.get(TAKEN_IN_TAG) == "true":
+                found[predicted.run_id] = predicted
+            upstream_runs = predicted.tags.get(UPSTREAM, "").split(",")
             for run in (get_run(client, run_id) for run_id in upstream_runs if run_id):
                 if run.tags.get(STAGE) == "finetune":
                     found[run.run_id] = run
@@ -221,9 +230,11 @@ def _member(
     folder: Path,
 ) -> Predictor:
     """Open a member's networks as one predictor of candidates: views and folds merged, masks soft."""
+    steps = steps_to_data(candidate_steps(parse_steps(wanted.values["postprocess"])))
+    if session.experiment.members[member].is_predictions:
+        return open_pool(session, member, runs[0], wanted.values["images"], list(steps), folder)
     checkpoint = wanted.values["checkpoints"][member]
     leaves = [f"leaves/{run.run_id}" for run in runs]
-    steps = steps_to_data(candidate_steps(parse_steps(wanted.values["postprocess"])))
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_predictor(
         folder,
