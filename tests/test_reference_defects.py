@@ -36,6 +36,7 @@ PROJECT = Path(__file__).parents[1]
 STAGES = (
     "main",
     "prepare",
+    "plan",
     "pseudo-label",
     "pretrain",
     "finetune",
@@ -349,8 +350,12 @@ VALUES = {
     "rdzv": "first:29500",
     "model": "models:/x@y",
     "predictions": "folder",
+    "iterations": "7",
+    "run": "3f2a91",
+    "against": "demo",
 }
 ARRIVES = {**VALUES, "fold": 1, "workers": 3, "with_upstream": True, "fresh": True, "nproc": 2, "nodes": 3}
+ARRIVES |= {"iterations": 7}
 
 
 class Arrived(Exception):
@@ -411,8 +416,8 @@ def test_an_entry_point_does_its_work_without_any_parameter(
             assert given[key] == defaults[key], key
 
 
-ON_FILES = {"ensemble": {"truth", "predictions", "further", "report", "metric"}}
-"""Options of a command that looks at anyone's files instead of running its stage."""
+ON_FILES = {"ensemble": {"truth", "predictions", "further", "report", "metric"}, "report": {"ensemble"}}
+"""Options of a command that looks at anyone's files instead of running its stage, or that say another one shortly."""
 
 
 def test_each_option_of_a_command_is_a_parameter_of_its_entry_point() -> None:

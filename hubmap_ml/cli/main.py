@@ -17,14 +17,17 @@ from hubmap_ml.cli import (
     evaluate,
     from_outside,
     machine,
+    plan,
     pseudo_label,
     records,
     rollback,
     score,
     stage_commands,
+    status,
     tune,
 )
 from hubmap_ml.cli.one_line_errors import OneLineErrors
+from hubmap_ml.cli.options import with_options
 
 app = typer.Typer(
     name="hubmap-ml",
@@ -36,11 +39,13 @@ app = typer.Typer(
 )
 for part in (
     stage_commands,
+    plan,
     pseudo_label,
     tune,
     evaluate,
     compare,
     from_outside,
+    status,
     records,
     rollback,
     score,
@@ -72,6 +77,7 @@ def options(
 
 def main() -> None:
     """Run the command line; the console script."""
+    sys.argv[1:] = with_options(sys.argv[1:])
     debug = "--debug" in sys.argv[1:]
     if debug:  # allowed anywhere on the line
         sys.argv = [sys.argv[0], "--debug", *(word for word in sys.argv[1:] if word != "--debug")]

@@ -75,3 +75,14 @@ def yes(text: str, name: str) -> bool:
     if text.lower() not in ("true", "false"):
         raise InputError(f"--{name} is {text!r}; it must be true or false")
     return text.lower() == "true"
+
+
+def with_options(words: list[str]) -> list[str]:
+    """Read ``-P key=value``, as ``mlflow run`` takes it, as ``--key value``; other words stay as they are."""
+    changed: list[str] = []
+    rest = iter(words)
+    for word in rest:
+        given = next(rest, "") if word == "-P" else ""
+        key, equals, value = given.partition("=")
+        changed += [f"--{key.replace('_', '-')}", value] if equals and key else [word, *filter(None, [given])]
+    return changed

@@ -86,11 +86,17 @@ def reproduce(
 
 
 def import_log(
-    file: Annotated[str, typer.Argument(help="Text log of an mmdet 2 training (.log).")],
+    file: Annotated[str, typer.Argument(help="Log of an mmdet 2 training (.log or .log.json).")],
     experiment: Annotated[str, typer.Option("--experiment", help="In whose runs it belongs.")] = "reference",
     name: Annotated[
         str, typer.Option("--name", help="Name of the run; the file's where none is given.")
     ] = "",
+    epoch_length: Annotated[
+        str,
+        typer.Option(
+            "--epoch-length", help="Iterations an epoch, for a .log.json without its .log beside it."
+        ),
+    ] = "0",
     as_json: AsJson = False,
 ) -> None:
     """Make a run of a training elsewhere, to plot ours over it. Example: hubmap-ml import-log 20230708.log"""
@@ -98,7 +104,8 @@ def import_log(
 
     from hubmap_ml.stages import import_log as command
 
-    found = command.run(file, experiment=experiment, name=name)
+    length = whole(epoch_length, "epoch-length")
+    found = command.run(file, experiment=experiment, name=name, epoch_length=length)
     if as_json:
         typer.echo(json.dumps(asdict(found)))
     else:

@@ -267,12 +267,38 @@ def submit(
 
 
 def report(
-    experiment: ExperimentName = "demo", raw: Raw = "", fresh: Fresh = "false", as_json: AsJson = False
+    experiment: ExperimentName = "demo",
+    raw: Raw = "",
+    member: Annotated[
+        str,
+        typer.Option("--member", help="One member, or ensemble; the whole experiment where none is given."),
+    ] = "",
+    run: Annotated[
+        str, typer.Option("--run", help="A run's id, or its beginning: a page about that run.")
+    ] = "",
+    against: Annotated[
+        str, typer.Option("--against", help="A second experiment (with --run a second run) to set beside it.")
+    ] = "",
+    ensemble: Annotated[bool, typer.Option("--ensemble", help="The same as --member ensemble.")] = False,
+    fresh: Fresh = "false",
+    as_json: AsJson = False,
 ) -> None:
-    """Write one page with scores, chain and overlays. Example: hubmap-ml report --experiment demo"""
+    """Write one page with scores, pipeline, errors and pictures.
+
+    Examples: hubmap-ml report --experiment demo; hubmap-ml report --member htc; hubmap-ml report --run 3f2a91;
+    hubmap-ml report --experiment mine --against demo
+    """
     from hubmap_ml.stages import report as stage
 
-    tell(stage.run(experiment=experiment, raw=raw, fresh=yes(fresh, "fresh")), as_json, "page")
+    outcome = stage.run(
+        experiment=experiment,
+        raw=raw,
+        member="ensemble" if ensemble else member,
+        run=run,
+        against=against,
+        fresh=yes(fresh, "fresh"),
+    )
+    tell(outcome, as_json, "page")
 
 
 def _chain(*, as_json: bool, **parameters: Any) -> None:

@@ -7,6 +7,7 @@ from hubmap_ml.data.formats import FORMATS, RawFormat, convert_raw
 from hubmap_ml.data.hubmap2023 import convert
 from hubmap_ml.data.images import ArrayImage, FileImage, ImageSource, Window, read_image, read_size
 from hubmap_ml.data.leaks import LeakReport, leak_report
+from hubmap_ml.data.other_data import beside
 from hubmap_ml.data.pools import select_pool
 from hubmap_ml.data.prepared import PreparedData, open_prepared, write_prepared
 from hubmap_ml.data.rejected import Rejected
@@ -25,6 +26,7 @@ __all__ = [
     "SyntheticTissue",
     "Window",
     "assign_folds",
+    "beside",
     "convert",
     "convert_raw",
     "count_across_folds",

@@ -54,6 +54,10 @@ class Fingerprints:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: NDArray[np.int64]) -> "Fingerprints":
+        """The given rows, in that order."""
+        return Fingerprints(*(getattr(self, field.name)[rows] for field in fields(self)))
+
     @cached_property
     def standardised(self) -> NDArray[np.float32]:
         """(M, 32, 32): grey copies of mean 0 and length 1, all zero where there is no contrast."""

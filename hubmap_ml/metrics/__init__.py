@@ -14,7 +14,13 @@ from hubmap_ml.metrics.comparison import (
 from hubmap_ml.metrics.curves import ScoreCurve, area_under, precision_recall, score_curve
 from hubmap_ml.metrics.data_science_bowl import DsbScore, dsb_map
 from hubmap_ml.metrics.dice import DiceScore, dice
-from hubmap_ml.metrics.error_anatomy import ErrorAnatomy, ErrorKind, error_anatomy
+from hubmap_ml.metrics.error_anatomy import (
+    ErrorAnatomy,
+    ErrorKind,
+    SortedDetections,
+    error_anatomy,
+    sort_detections,
+)
 from hubmap_ml.metrics.influence import influence
 from hubmap_ml.metrics.intervals import Folded, Interval
 from hubmap_ml.metrics.judging import judge
@@ -45,6 +51,7 @@ __all__ = [
     "ScoreLogFindings",
     "ScoredSet",
     "SlideScores",
+    "SortedDetections",
     "WorstImage",
     "area_under",
     "average_precision",
@@ -66,5 +73,6 @@ __all__ = [
     "read_score_log",
     "score_curve",
     "score_interval",
+    "sort_detections",
     "worst_images",
 ]

@@ -34,6 +34,7 @@ from hubmap_ml.metrics.resampling_units import blocks_in_slides
 BACKGROUND_IOU = 0.1
 WRONG = ("duplicate", "localisation", "classification", "both", "background")
 MISSED = "missed"
+RIGHT, LEFT_OUT = "right", "left out"
 KINDS = (*WRONG, MISSED)
 SIZES = ("small", "medium", "large")
 """Thirds of the truths by their pixels (COCO's limits put all cells of one magnification into one class)."""
@@ -191,6 +192,41 @@ def error_anatomy(
         tuple(kinds),
         np.stack(per_image, axis=1).astype(np.int64),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class SortedDetections:
+    """What each of N detections is.
+
+    Attributes:
+        predictions: the detections, on the images that truth and predictions both know.
+        truth: of these images, in the same order.
+        kinds: N words: ``"right"``, one of ``WRONG``, or ``"left out"`` (inside a crowd).
+        finds: int64 (N,), the row of the truth that a right detection finds; -1 for all others. Detections of lower
+            score have no influence on it: what stands above a threshold can be counted from it.
+    """
+
+    predictions: PredictionSet
+    truth: Annotations
+    kinds: tuple[str, ...]
+    finds: NDArray[np.int64]
+
+
+def sort_detections(
+    truth: Annotations, predictions: PredictionSet, *, iou_threshold: float
+) -> SortedDetections:
+    """Say of each detection whether it is right, and if not, what kind of error it is; arguments as ``error_anatomy``.
+
+    Raises:
+        InputError: what ``pair_up`` refuses.
+    """
+    paired = pair_up(truth, predictions)
+    truth, predictions = paired.truth, paired.predictions
+    overlaps = overlaps_with_truth(paired.masks, predictions.offsets, truth, floor=BACKGROUND_IOU)
+    found = _sort(truth, predictions, overlaps, paired.labels, paired.masks.areas(), iou_threshold)
+    words = {_RIGHT: RIGHT, _LEFT_OUT: LEFT_OUT, **dict(enumerate(WRONG))}
+    kinds = tuple(words[int(kind)] for kind in found.kind)
+    return SortedDetections(predictions, truth, kinds, np.where(found.kind == _RIGHT, found.concerns, -1))
 
 
 def _sort(

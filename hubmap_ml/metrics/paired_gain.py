@@ -18,6 +18,7 @@ class PairedGain:
         on_these, on_new: 95 % intervals of the gain, on these slides and on new ones.
         probability: P(gain > 0) on these slides, see ``comparison.probability_of_gain``; NaN where it is not estimable.
         words: the verdict.
+        after_on_these: 95 % interval of the second score, on these slides.
     """
 
     metric: str
@@ -28,6 +29,7 @@ class PairedGain:
     on_new: Interval
     probability: float
     words: str
+    after_on_these: Interval
 
     @property
     def gain(self) -> float:
@@ -78,4 +80,5 @@ def paired_gain(
         on_new=gain.on_new,
         probability=gain.probability,
         words=gain.in_words(),
+        after_on_these=found.scores[1].on_these,
     )

@@ -24,7 +24,7 @@ STAGE_VERSION: Mapping[str, int] = {
     "promote": 2,
     "ensemble": 3,
     "submit": 1,
-    "report": 1,
+    "report": 2,
     "main": 1,
 }
 

@@ -12,7 +12,7 @@ from hubmap_ml.instances import PredictionSet, read_coco
 from hubmap_ml.metrics import METRICS
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages.evaluate import read_any_predictions
-from hubmap_ml.viz.report import ReportData, ReportRow, write_page
+from hubmap_ml.viz import ReportData, ReportRow, write_page
 
 log = logging.getLogger(__name__)
 

@@ -53,7 +53,8 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         if done := at.reuse(wanted):
             return done
         start = upstream.pretrained(session, member, fold, prepared)
-        came_from = [prepared.run.run_id] + ([start.run_id] if start else [])
+        started_from = [start.run_id] if start else inputs.origins_of_weights(wanted)
+        came_from = [prepared.run.run_id, *started_from]
         at.run.identify(wanted, upstream_runs=came_from)
         elsewhere = imported_work_dir.imported(session, member)
         if elsewhere is not None:

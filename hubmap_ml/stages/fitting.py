@@ -5,14 +5,14 @@ import functools
 import json
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.data import PreparedData
 from hubmap_ml.spec import InputError, StageInputs, encode_config, without_credentials
-from hubmap_ml.stages import inputs, weight_files
+from hubmap_ml.stages import inputs, weight_files, weight_origins
 from hubmap_ml.stages.generations import generation_tags
 from hubmap_ml.stages.leaks import record_training_images
 from hubmap_ml.stages.learnt_labels import with_pseudo_labels
@@ -66,15 +66,17 @@ def fit_and_record(
     log_images(at.run, data, train, session.experiment.name, "training")
     if len(valid):
         log_images(at.run, data, valid, session.experiment.name, "validation")
-    seen = [*data.images.ids[train], *values.get("pseudo", ())]
-    record_training_images(at, wanted.stage, seen, start=start, taught=taught)
     at.run.tag(generation_tags([run.tags for run in (start, taught) if run is not None]))
     weights = None if start is None else start.artifact(f"checkpoints/{values['start_from']}")
     named = session.experiment.members[member].weights
+    told: list[dict[str, Any]] = []
     if "weights" in values and named is not None:
+        told = weight_origins.seen_by(inputs.origins_of_weights(wanted), named)
         weights = weight_files.as_safetensors(
             named, session.experiment.folder, digest=values["weights"]["sha256"]
         )
+    seen = [*data.images.ids[train], *values.get("pseudo", ())]
+    record_training_images(at, wanted.stage, seen, start=start, weights=told, taught=taught)
     fit_inputs = FitInputs(
         config=config,
         categories=data.annotations.categories,

@@ -22,6 +22,7 @@ from hubmap_ml.stages import (
     precision,
     splits,
     weight_files,
+    weight_origins,
 )
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import Session
@@ -201,10 +202,24 @@ def submit(session: Session, source: str, upstream: str, data: PreparedData, sam
 
 
 def report(
-    session: Session, upstream: Sequence[str], data: PreparedData, badges: Mapping[str, str]
+    session: Session,
+    upstream: Sequence[str],
+    data: PreparedData,
+    badges: Mapping[str, str],
+    about: str = "",
 ) -> StageInputs:
-    """Inputs of `report`; ``upstream`` are the keys of the runs that it shows, ``badges`` what the registry says."""
+    """Inputs of `report`.
+
+    Args:
+        session: experiment and settings.
+        upstream: keys of the runs that it shows.
+        data: what they looked at.
+        badges: what the registry says.
+        about: a member or the ensemble; empty for the whole experiment.
+    """
+    special = {"about": about} if about else {}
     values = {
+        **special,
         **scoring(session.experiment),
         "badges": dict(badges),
         "hidden_truth": _file(data.hidden_truth),
@@ -242,6 +257,11 @@ def scoring(experiment: Experiment) -> dict[str, Any]:
     }
 
 
+def origins_of_weights(wanted: StageInputs) -> list[str]:
+    """Return the runs that trained the named weights which a training starts from."""
+    return list(wanted.values.get("weights", {}).get("runs", ()))
+
+
 def training_config(session: Session, wanted: StageInputs, member: str) -> dict[str, Any]:
     """Return the configuration to train with: the one of the inputs, local weight files by their path again."""
     original = session.member_config(member, wanted.stage)
@@ -275,10 +295,10 @@ def _training(
         special["leak_level"] = str(elsewhere.leak_level)
     named = experiment.members[member].weights
     if named is not None and not upstream:
-        special["weights"] = {
-            "sha256": weight_files.digest(named, experiment.folder),
-            "ema": named.ema,
-        }
+        digest = weight_files.digest(named, experiment.folder)
+        special["weights"] = {"sha256": digest, "ema": named.ema}
+        if made := weight_origins.origins(named, digest=digest):
+            special["weights"]["runs"] = made  # what these have seen decides what a score is worth
     values = {
         **special,
         "categories": list(experiment.data.types),

@@ -1,7 +1,8 @@
 """Leaks of a fold's score: what the fold's network was ever trained on, against the images that score it.
 
 Each training run keeps the list of its training images, after those of the run that it started from; so the list of
-the last run tells all that its weights have seen, stage 1 included. (Images that only chose an epoch are not in it.)
+the last run tells all that its weights have seen, stage 1 included, and what the weights had seen that it started from
+in place of random ones (see `weight_origins`). (Images that only chose an epoch are not in it.)
 """
 
 import json
@@ -9,10 +10,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hubmap_ml.data import LeakReport, PreparedData, leak_report
+from hubmap_ml.data import LeakReport, PreparedData, beside, leak_report, open_prepared
+from hubmap_ml.data.fingerprints import Fingerprints
+from hubmap_ml.instances import Images
 from hubmap_ml.spec import LEAK_TAG, InputError, LeakLevel
 from hubmap_ml.stages.running import Running
-from hubmap_ml.tracking import FoundRun
+from hubmap_ml.tracking import FoundRun, get_run
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +24,9 @@ TEACHER = (
     "teacher "  # begins the name of a stage that trained not the network but one that labelled images for it
 )
 REPORT = "leaks.json"
+# Keys of a part of the list: the run that prepared its images, where they may be other data; and, of a part without
+# images, weights of which nobody knows what they have seen.
+PREPARED_BY, UNKNOWN = "prepared_by", "unknown"
 TEST_LEAK_TAG = f"{LEAK_TAG}_test"
 UNPLACED = "_slides_unknown"  # ends the tag that says whether a level could not look at slides
 
@@ -31,6 +37,7 @@ def record_training_images(
     ids: Iterable[str],
     *,
     start: FoundRun | None,
+    weights: Sequence[Mapping[str, Any]] = (),
     taught: FoundRun | None = None,
     declared: LeakLevel | None = None,
 ) -> None:
@@ -40,11 +47,13 @@ def record_training_images(
         at: the training's run.
         stage: its name.
         ids: of the images that this training learns from.
-        start: the run whose weights it starts from; None for random weights.
+        start: the run whose weights it starts from; None for random weights and for named ones.
+        weights: what named ones have seen (`weight_origins.seen_by`).
         taught: the run that made pseudo-labels for it: what its teachers saw speaks through these.
         declared: of a network from elsewhere, the least level of whatever it or its students predict.
     """
-    earlier = [part for run in (taught, start) if run is not None for part in _training_images(run)]
+    earlier = list(weights) if start is None else _training_images(start)
+    earlier = [*([] if taught is None else _training_images(taught)), *earlier]
     own = {"stage": stage, "run": at.run.run_id, "images": [str(name) for name in ids]}
     if declared is not None:
         own["declared"] = str(declared)
@@ -61,16 +70,33 @@ def record_teachers_images(at: Running, networks: Iterable[FoundRun]) -> None:
     at.recorder.data(list(parts.values()), TRAINING_IMAGES)
 
 
-def seen_images(run: FoundRun) -> dict[str, list[str]]:
-    """Return what a training run's weights have seen: for each stage, in order, the ids of its training images.
-
-    Raises:
-        InputError: the run kept no such list.
+def _all_seen(
+    data: PreparedData, run: FoundRun
+) -> tuple[Images, Fingerprints, dict[str, list[str]], list[str]]:
+    """Return a table of our images and of others that a run's weights have seen, its fingerprints, the seen ids in it
+    by stage, and the weights of which nobody knows.
     """
+    images, prints = data.images, data.fingerprints
     seen: dict[str, list[str]] = {}
+    unknown = []
     for part in _training_images(run):
-        seen.setdefault(part["stage"], []).extend(part["images"])
-    return seen
+        ids = [str(name) for name in part["images"]]
+        if UNKNOWN in part:
+            unknown.append(str(part[UNKNOWN]))
+        if PREPARED_BY in part:
+            other = open_prepared(get_run(run.client, part[PREPARED_BY]).artifact("prepared"))
+            if other.digest != data.digest:
+                rows = other.images.rows_of(ids)
+                images, prints, known = beside(
+                    images,
+                    prints,
+                    other.images.take(rows),
+                    other.fingerprints.take(rows),
+                    name=f"{part['run'][:12]}",
+                )
+                ids = [known[name] for name in ids]
+        seen.setdefault(part["stage"], []).extend(ids)
+    return images, prints, seen, unknown
 
 
 def declared_level(run: FoundRun) -> LeakLevel:
@@ -102,14 +128,15 @@ def report_leaks(
     Returns:
         The tags: the levels of both, none lower than what is declared of networks from elsewhere.
     """
-    seen = seen_images(trained)
+    images, prints, seen, unknown = _all_seen(data, trained)
     declared = declared_level(trained)
     reports: dict[str, LeakReport] = {}
     for name, scored, metric in (("out_of_fold", held_out, "leak"), ("test", test, "leak_test")):
-        found = leak_report(data.images, data.fingerprints, scored=scored, seen=seen)
+        found = leak_report(images, prints, scored=scored, seen=seen)
         at.recorder.metrics({f"{metric}/{kind}_pairs": n for kind, n in found.counts.items()}, step=0)
         reports[name] = found
-    at.recorder.data({name: found.to_data() for name, found in reports.items()}, REPORT)
+    said: dict[str, Any] = {name: found.to_data() for name, found in reports.items()}
+    at.recorder.data(said | ({"unknown_weights": unknown} if unknown else {}), REPORT)
     tags: dict[str, str] = {}
     for tag, found in ((LEAK_TAG, reports["out_of_fold"]), (TEST_LEAK_TAG, reports["test"])):
         tags |= {

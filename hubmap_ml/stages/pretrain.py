@@ -62,6 +62,7 @@ def work(session: Session, member: str, fold: int) -> Outcome:
         if done := at.reuse(wanted):
             return done
         taught = upstream.pseudo_labelled(session, member, fold, prepared)
-        came_from = [prepared.run.run_id] + ([taught.run_id] if taught else [])
+        came_from = [prepared.run.run_id, *inputs.origins_of_weights(wanted)]
+        came_from += [taught.run_id] if taught else []
         at.run.identify(wanted, upstream_runs=came_from)
         return fit_and_record(at, member, wanted, prepared, start=None, taught=taught)

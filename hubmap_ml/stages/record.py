@@ -42,11 +42,11 @@ def original(run: FoundRun) -> FoundRun:
 
 
 def chain_of(run: FoundRun) -> list[FoundRun]:
-    """Return a run and all that it came from, itself first."""
+    """Return a run and all that it came from: itself first, then the nearest."""
     found: dict[str, FoundRun] = {}
     waiting = [run.run_id]
     while waiting:
-        name = waiting.pop()
+        name = waiting.pop(0)
         if name not in found:
             found[name] = original(get_run(run.client, name))
             waiting += [item for item in found[name].tags.get(UPSTREAM, "").split(",") if item]

@@ -1,204 +1,106 @@
-"""`report`: one page with the final table, the chain and overlays, made of what the other stages kept."""
+"""`report`: one page about an experiment, a member, the ensemble or a run, made of what the other stages kept."""
 
-import contextlib
 import dataclasses
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
-
-from hubmap_ml.data import PreparedData, read_image
-from hubmap_ml.ensembling import KNOWS_TEST_TAG, LINE_TAG, PREDICTIONS_ONLY_TAG
-from hubmap_ml.instances import Annotations, Instances, PredictionSet, read_predictions
-from hubmap_ml.metrics import evaluate
-from hubmap_ml.postprocess import apply_steps, parse_steps
-from hubmap_ml.spec import InputError, StageInputs
-from hubmap_ml.stages import ensemble, inputs, promote, upstream
-from hubmap_ml.stages.candidates import on_test_images
-from hubmap_ml.stages.champion import OUT_OF_FOLD
-from hubmap_ml.stages.generations import generation_tags
-from hubmap_ml.stages.generations import in_words as generation_in_words
-from hubmap_ml.stages.leaks import TEST_LEAK_TAG, leak_tags
-from hubmap_ml.stages.leaks import in_words as leak_in_words
-from hubmap_ml.stages.running import running
+from hubmap_ml.spec import InputError, StageInputs, config_changes, experiment_from_data
+from hubmap_ml.stages import inputs, upstream
+from hubmap_ml.stages.record import document, prepared_for
+from hubmap_ml.stages.report_evidence import Evidence, evidence_on, galleries_of
+from hubmap_ml.stages.report_lines import Gathered, of_experiment, of_run
+from hubmap_ml.stages.report_page import environment_of, notes_on
+from hubmap_ml.stages.report_subject import Subject, examine, page_about
+from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.study_record import believable, in_words
-from hubmap_ml.stages.submit import PREDICTIONS
-from hubmap_ml.stages.tune import read_study
-from hubmap_ml.tracking import CHAMPION, PROMOTED, FoundRun, by_alias, open_store, search, versions
-from hubmap_ml.viz import ReportData, ReportFigure, ReportRow, ReportStage, truth_and_prediction, write_page
+from hubmap_ml.tracking import FoundRun, follow, open_store, run_named
+from hubmap_ml.viz import Gallery, ReportBeside, write_beside, write_page
 
 PAGE = "report.html"
-PICTURES = 6
-_NOT_FIGURES = ("runs", "kind", "declared")
-METRIC_WORDS = {
-    "ap60": "average precision at mask IoU 0.6",
-    "coco_segm": "COCO's mean AP of masks",
-    "dice": "Dice of the union of instances, mean over images",
-    "dsb_map": "the Data Science Bowl's mean of TP / (TP + FP + FN) over mask IoUs",
-}
 
 
-@dataclass(frozen=True)
-class _Line:
-    """One line of the table, with the runs behind it."""
+def run(
+    *,
+    experiment: str = "demo",
+    raw: str = "",
+    member: str = "",
+    run: str = "",
+    against: str = "",
+    fresh: bool = False,
+    parent: str = "",
+) -> Outcome:
+    """Write a report (the entry point; see `work`).
 
-    name: str
-    kind: str
-    out_of_fold: float
-    cross_fitted: float | None
-    hidden_test: float | None
-    badge: str
-    leak_level: str
-    test_leak_level: str
-    runs: Sequence[FoundRun]
-    declared: bool = False
+    Args:
+        experiment: whose.
+        raw: folder of raw files in place of the experiment's own.
+        member: one of its members, or ``ensemble``; by default the whole experiment.
+        run: a run's id, or a unique beginning of one; the experiment is then the run's own.
+        against: a second experiment to set beside the first; with ``run`` a second run.
+        fresh, parent: as for every stage.
 
-    @property
-    def leaks(self) -> str:
-        """The leak level in words, and where there is a score on the hidden test, that score's."""
-        hidden = "" if self.hidden_test is None else f", {self.test_leak_level} on the hidden test"
-        declared = " (declared, not measured)" if self.declared else ""
-        return f"leak level {self.leak_level}{hidden}{declared}"
-
-    @property
-    def seconds(self) -> float:
-        return sum(run.metrics.get("time/seconds", 0.0) for run in self.runs)
-
-    @property
-    def peak_mib(self) -> float:
-        return max((run.metrics.get("system/peak_memory_mib", 0.0) for run in self.runs), default=0.0)
-
-
-@dataclass(frozen=True)
-class _Member:
-    """A tuned member: its registered name, its study, its predictions, and all runs behind them."""
-
-    name: str
-    tuned: FoundRun
-    predicted: Sequence[FoundRun]
-    badge: str
-    runs: Sequence[FoundRun]
-    declared: bool
+    Raises:
+        InputError: both a member and a run are named, or what is named has nothing to report.
+    """
+    if run and member:
+        raise InputError("report: name a member or a run, not both")
+    if not run:
+        session = open_session(experiment=experiment, raw=raw, fresh=fresh, parent=parent)
+        return work(session, member, against=against)
+    subject = _named(run)
+    where = f"experiment.json of run {subject.run_id[:12]}"
+    session = Session(
+        experiment_from_data(document(subject, "experiment.json"), where), {}, 0, "auto",
+        parent=parent, words={"run": subject.run_id},
+    )  # fmt: skip
+    return work(session, run=subject, against=against)
 
 
-@dataclass(frozen=True)
-class Gathered:
-    """What a report shows, found before anything is computed."""
+def work(session: Session, member: str = "", *, run: FoundRun | None = None, against: str = "") -> Outcome:
+    """Gather scores of members and ensemble, and write the page as the run's artifact ``report.html``.
 
-    members: Sequence[_Member]
-    fused: _Line | None
-    submitted: FoundRun | None
-    chain: Sequence[FoundRun]
-
-
-def run(*, experiment: str = "demo", raw: str = "", fresh: bool = False, parent: str = "") -> Outcome:
-    """Write the report of an experiment (the entry point; see `work`)."""
-    return work(open_session(experiment=experiment, raw=raw, fresh=fresh, parent=parent))
-
-
-def work(session: Session) -> Outcome:
-    """Gather scores of members and ensemble, and write the page as the run's artifact ``report.html``."""
-    experiment = session.experiment
-    with running(session, "report") as at:
-        prepared = upstream.prepared(session)
-        truth = upstream.hidden_truth(prepared.data)
-        gathered = gather(session, prepared)
-        fused, submitted, chain = gathered.fused, gathered.submitted, gathered.chain
-        at.run.identify(identity(session, prepared, gathered), upstream_runs=[run.run_id for run in chain])
-        lines = [_line(session, member, truth) for member in gathered.members]
-        lines += [fused] if fused else []
-        best = max(lines, key=lambda line: believable(line.cross_fitted, line.out_of_fold))
-        verdict = (
-            f"{(fused or best).name}: {experiment.metric} "
-            f"{in_words((fused or best).cross_fitted, (fused or best).out_of_fold)}"
-            + (
-                ""
-                if not fused or fused.hidden_test is None
-                else f", {fused.hidden_test:.3f} on the hidden test"
-            )
-            + f"; {(fused or best).leaks}"
-        )
-        page = write_page(
-            at.recorder.folder / PAGE,
-            ReportData(
-                title=experiment.name,
-                verdict=verdict,
-                metric=experiment.metric,
-                rows=[
-                    ReportRow(
-                        line.name,
-                        line.kind,
-                        line.out_of_fold,
-                        line.cross_fitted,
-                        line.hidden_test,
-                        line.seconds,
-                        line.badge,
-                        line.leaks,
-                    )
-                    for line in lines
-                ],
-                stages=[
-                    ReportStage(
-                        run.tags.get("mlflow.runName", ""),
-                        run.metrics.get("time/seconds"),
-                        "finished",
-                        run.tags.get("mlflow.note.content", "").splitlines()[0],
-                    )
-                    for run in chain
-                ],
-                figures=_figures(prepared.data, fused, submitted, truth),
-                how_scored=_how_scored(session, truth is not None),
-                environment={
-                    "commit": at.run.found().tags.get("mlflow.source.git.commit", "unknown")[:12],
-                    "data": prepared.digest[:12],
-                    "seed": str(experiment.seed),
-                },
-                generated=time.strftime("%Y-%m-%d %H:%M"),
-            ),
-        )
-        at.recorder.artifact(page)
-        rows = [
-            {
-                **{key: value for key, value in asdict(line).items() if key not in _NOT_FIGURES},
-                "seconds": line.seconds,
-                "peak_mib": line.peak_mib,
-            }
-            for line in lines
-        ]
-        return at.finish(
-            verdict,
-            headline=believable((fused or best).cross_fitted, (fused or best).out_of_fold),
-            details={"page": str(at.run.found().artifact(PAGE)), "rows": rows},
-        )
+    Args:
+        session: experiment and settings.
+        member: what the page is about; by default the whole experiment.
+        run: the page is about this run instead.
+        against: see `run`.
+    """
+    about = member if run is None else run.tags.get("mlflow.runName", run.run_id[:12])
+    with running(session, "report", subject=about) as at:
+        if run is None:
+            prepared = upstream.prepared(session)
+            gathered = gather(session, prepared, member)
+            subject = Subject(session.experiment, gathered, prepared.data)
+            wanted = identity(session, prepared, gathered, member)
+        else:
+            subject = _of_run(session, run)
+            keys = tuple(one.key for one in subject.gathered.chain)
+            wanted = StageInputs("report", {"run": run.run_id}, keys, subject.digest)
+        other = None if not against else _other(session, run, against)
+        runs = [one.run_id for one in subject.gathered.chain]
+        if other is not None:
+            keys = tuple(one.key for one in other.gathered.chain)
+            values = {**wanted.values, "against": [other.experiment.name, *keys]}
+            wanted = StageInputs("report", values, wanted.upstream, wanted.data_digest)
+            runs += [one.run_id for one in other.gathered.chain if one.run_id not in runs]
+        at.run.identify(wanted, upstream_runs=runs)
+        return _alone(at, subject) if other is None else _beside(at, subject, other)
 
 
-def gather(session: Session, prepared: upstream.Prepared) -> Gathered:
+def gather(session: Session, prepared: upstream.Prepared, member: str = "") -> Gathered:
     """Find the runs that the report shows.
 
     Raises:
-        InputError: no member is tuned yet.
+        InputError: there is nothing to report.
     """
-    members = [
-        found for member in session.experiment.members if (found := _member(session, member, prepared))
-    ]
-    fused, submitted = _ensemble(session, prepared)
-    if not members and not fused:
-        raise InputError(
-            f"experiment {session.experiment.name!r} has no tuned member yet: there is nothing to report"
-        )
-    runs = [run for member in members for run in member.runs]
-    chain = _distinct([prepared.run, *runs, *(fused.runs if fused else ())])
-    return Gathered(members, fused, submitted, chain)
+    return of_experiment(session, prepared, member)
 
 
-def identity(session: Session, prepared: upstream.Prepared, gathered: Gathered) -> StageInputs:
+def identity(
+    session: Session, prepared: upstream.Prepared, gathered: Gathered, member: str = ""
+) -> StageInputs:
     """Return the inputs of a report of these runs."""
-    badges = {member.name: member.badge for member in gathered.members}
-    if gathered.fused:
-        badges[gathered.fused.name] = gathered.fused.badge
-    return inputs.report(session, [run.key for run in gathered.chain], prepared.data, badges)
+    badges = {line.name: line.badge for line in gathered.lines}
+    return inputs.report(session, [run.key for run in gathered.chain], prepared.data, badges, member)
 
 
 def brought_up_to_date(found: FoundRun, outcome: Outcome) -> Outcome:
@@ -206,156 +108,103 @@ def brought_up_to_date(found: FoundRun, outcome: Outcome) -> Outcome:
     return dataclasses.replace(outcome, details={**outcome.details, "page": str(found.artifact(PAGE))})
 
 
-def _member(session: Session, member: str, prepared: upstream.Prepared) -> _Member | None:
-    session = dataclasses.replace(session, with_upstream=False)
+def _named(name: str) -> FoundRun:
+    return follow(run_named(open_store(), name))
+
+
+def _of_run(session: Session, run: FoundRun) -> Subject:
+    gathered = of_run(run)
     try:
-        tuned = upstream.tuned(session, member, prepared)
-        predicted = upstream.predictions_of(session, member, prepared)
-    except InputError:
-        return None
-    runs: list[FoundRun] = []
-    for fold in session.experiment.folds_of(member):
-        with contextlib.suppress(InputError):  # a training may be gone while what was made of it is there
-            taught = upstream.pseudo_labelled(session, member, fold, prepared)
-            runs += [taught] if taught else []
-            start = upstream.pretrained(session, member, fold, prepared)
-            runs += [start] if start else []
-        with contextlib.suppress(InputError):
-            runs.append(upstream.finetuned(session, member, fold, prepared))
-    learnt = generation_in_words(generation_tags([run.tags for run in runs]))
-    badge = ""
-    try:
-        alias = by_alias(open_store(), promote.model_name(session, member), PROMOTED)
-        badge = f"promoted v{alias.number}"
-    except InputError:
-        badge = "not promoted"
-    shown = _distinct([*runs, *predicted, tuned])
-    recipe = session.experiment.recipe_of(member)
-    if recipe != member:
-        badge += f", trained on all data: out-of-fold scores by proxy of {recipe}"
-    badge += f", learnt from {learnt}" if learnt else ""
-    declared = session.experiment.members[member]
-    if declared.kind == "external":
-        badge += ", made elsewhere"
-    return _Member(
-        promote.model_name(session, member), tuned, predicted, badge, shown, declared.is_predictions
+        data = prepared_for(gathered.chain[-1])
+    except InputError:  # what it came from is gone; what it said itself is still there
+        data = None
+    return Subject(session.experiment, gathered, data, run)
+
+
+def _other(session: Session, run: FoundRun | None, against: str) -> Subject:
+    """Return the second subject: an experiment, or beside a run another run."""
+    if run is not None:
+        found = _named(against)
+        where = f"experiment.json of run {found.run_id[:12]}"
+        experiment = experiment_from_data(document(found, "experiment.json"), where)
+        return _of_run(dataclasses.replace(session, experiment=experiment), found)
+    other = open_session(experiment=against)
+    prepared = upstream.prepared(other)
+    return Subject(other.experiment, gather(other, prepared), prepared.data)
+
+
+def _alone(at: Running, subject: Subject) -> Outcome:
+    findings = examine(subject)
+    environment = environment_of(at.run.found(), data=subject.digest, seed=subject.experiment.seed)
+    page = write_page(at.recorder.folder / PAGE, page_about(subject, findings, at.run.client, environment))
+    first = subject.gathered.first
+    headline = first.believable if first is not None else None
+    return _kept(at, page, findings.verdict, headline, findings.rows(subject.gathered))
+
+
+def _beside(at: Running, one: Subject, other: Subject) -> Outcome:
+    """Write two subjects beside each other, their first lines compared on the images that both know."""
+    subjects = (one, other)
+    findings = [examine(subject) for subject in subjects]
+    evidence, galleries = _compared(one, other)
+    verdict = "; ".join(found.verdict for found in findings)
+    if evidence.errors is not None and evidence.errors.comparison.gains:
+        verdict = evidence.errors.comparison.gains[0].in_words()
+    environment = environment_of(at.run.found(), data=one.digest, seed=one.experiment.seed)
+    left, right = (
+        page_about(subject, found, at.run.client, environment, pictures=False)
+        for subject, found in zip(subjects, findings, strict=True)
     )
-
-
-def _line(session: Session, member: _Member, truth: Annotations | None) -> _Line:
-    study = read_study(member.tuned)
-    hidden = None
-    if truth is not None and not any(run.tags.get(KNOWS_TEST_TAG) == "false" for run in member.predicted):
-        found = apply_steps(
-            on_test_images(member.predicted, session.experiment.merge_iou), parse_steps(study["best_steps"])
-        )
-        hidden = evaluate(session.experiment.metric, truth, found).value
-    return _Line(
-        member.name,
-        "member",
-        study["value"],
-        study["cross_fitted"],
-        hidden,
-        member.badge,
-        leak_in_words(member.tuned.tags),
-        leak_in_words(leak_tags(member.predicted), tag=TEST_LEAK_TAG),
-        member.runs,
-        member.declared,
+    specs = [subject.experiment.model_dump(mode="json") for subject in subjects]
+    changes = [(item.path, item.before, item.after) for item in config_changes(specs[0], specs[1])]
+    page = write_beside(
+        at.recorder.folder / PAGE,
+        ReportBeside(left, right, verdict, evidence.errors, galleries, changes, evidence.words),
     )
-
-
-def _ensemble(session: Session, prepared: upstream.Prepared) -> tuple[_Line | None, FoundRun | None]:
-    """Return the ensemble's line and the run that submitted its predictions, where there are such.
-
-    It is the champion; where none leads, the newest ensemble that knows the test images alone.
-    """
-    name, client = ensemble.model_name(session), open_store()
-    line = inputs.line(session, prepared.data)
-    badge = "champion"
-    try:
-        version = by_alias(client, name, CHAMPION)
-    except InputError:
-        stored = [one for one in versions(client, name) if one.tags.get(PREDICTIONS_ONLY_TAG) == "true"]
-        of_line = [one for one in stored if one.tags.get(LINE_TAG) == line]
-        if not of_line:
-            return None, None
-        version, badge = of_line[-1], "predictions-only"
-    if version.tags.get(LINE_TAG) != line:
-        return None, None
-    submitted = search(
-        f"tags.`hubmap.experiment` = '{session.experiment.name}' and tags.`hubmap.stage` = 'submit' "
-        f"and tags.`hubmap.model` = '{version.uri}' and attributes.status = 'FINISHED'",
-        limit=1,
-    )
-    made = search(f"attributes.run_id = '{version.run_id}'", limit=1)
-    study = read_study(made[0])
-    shown = _Line(
-        name,
-        "ensemble",
-        study["value"],
-        study["cross_fitted"],
-        submitted[0].metrics.get("test/score") if submitted else None,
-        f"{badge} v{version.number}",
-        leak_in_words(version.tags),
-        leak_in_words(version.tags, tag=TEST_LEAK_TAG),
-        [*made, *submitted],
-    )
-    return shown, submitted[0] if submitted else None
-
-
-def _figures(
-    data: PreparedData, fused: _Line | None, submitted: FoundRun | None, truth: Annotations | None
-) -> list[ReportFigure]:
-    """Return overlays of the ensemble: on hidden-test tiles where their truth is known, else on held-out tiles."""
-    if fused is None or not fused.runs:
-        return []
-    if truth is not None and submitted is not None:
-        return _overlays(data, truth, read_predictions(submitted.artifact(PREDICTIONS)), "test tile")
-    found = read_predictions(fused.runs[0].artifact(OUT_OF_FOLD))
-    return _overlays(
-        data, data.annotations_of(data.images.rows_of(list(found.images.ids))), found, "held-out tile"
-    )
-
-
-def _overlays(data: PreparedData, truth: Annotations, found: PredictionSet, what: str) -> list[ReportFigure]:
-    figures = []
-    chosen = np.unique(np.linspace(0, len(found.images) - 1, PICTURES).round().astype(int))
-    for row in chosen:
-        name = str(found.images.ids[row])
-        real = truth.image(int(truth.images.rows_of([name])[0]))
-        predicted: Instances = found.image(int(row))
-        pixels = read_image(data.image_path(int(data.images.rows_of([name])[0])))
-        figures.append(
-            ReportFigure(
-                title=name,
-                image=truth_and_prediction(pixels, real, predicted),
-                caption=f"{what}: {len(real.labels)} true, {len(predicted.labels)} predicted",
-            )
-        )
-    return figures
-
-
-def _how_scored(session: Session, hidden: bool) -> list[str]:
-    experiment = session.experiment
-    metric = METRIC_WORDS[experiment.metric]
-    chosen = [name for name, member in experiment.members.items() if member.finetune.checkpoint == "best"]
-    return [
-        f"Scores are {metric}: the folds' scores averaged with their numbers of images as weights.",
-        "Out of fold: every image was predicted by a network that never trained on it; the thresholds are those "
-        "registered, fitted on all folds.",
-        "Cross-fitted: thresholds that score a fold were chosen on the other folds, the members' own too where an "
-        "ensemble is scored. This is the score to believe.",
-        *(
-            [f"{', '.join(chosen)}: the epoch was chosen on the very tiles that it is scored on."]
-            if chosen
-            else []
-        ),
-        "Leak level: how near the scored images come to anything that a network was trained on, stage 1 included: "
-        "none, slide (a shared one), neighbour (touching tiles), duplicate (one picture under two names), trained_on. "
-        "Members with one of the last two are not promoted.",
-        *(["Hidden test: tiles whose truth took no part in training, tuning or choosing."] if hidden else []),
+    rows = [
+        row for subject, found in zip(subjects, findings, strict=True) for row in found.rows(subject.gathered)
     ]
+    return _kept(at, page, verdict, None, rows)
 
 
-def _distinct(runs: Sequence[FoundRun]) -> list[FoundRun]:
-    return list({run.run_id: run for run in runs}.values())
+def _compared(one: Subject, other: Subject) -> tuple[Evidence, list[Gallery]]:
+    """Compare the first lines of two subjects, with the tiles that cost each of them most."""
+    lines = [subject.gathered.first for subject in (one, other)]
+    names = [
+        _of(subject, line.name) for subject, line in zip((one, other), lines, strict=True) if line is not None
+    ]
+    known = [line for line in lines if line is not None]
+    if len(known) < 2 or one.data is None or other.data is None:
+        return Evidence(None, {}, ("One of the two has no score: nothing is compared.",)), []
+    metric = one.experiment.metric
+    if len(set(names)) == 1:
+        names = [f"{name} ({k})" for k, name in enumerate(names, start=1)]
+    evidence = evidence_on(known, one.data.annotations, metric, one.experiment.seed, names=names)
+    words = list(evidence.words)
+    if metric != other.experiment.metric:
+        words.append(
+            f"Their metrics are {metric} and {other.experiment.metric}: both are scored by {metric} here."
+        )
+    if one.digest != other.digest:
+        words.append("They were made with different data: both are scored against the first one's truths.")
+    galleries = []
+    if evidence.errors is not None:
+        for subject, line, name, worst in zip((one, other), known, names, evidence.errors.worst, strict=True):
+            assert subject.data is not None
+            ids = [image.id for image in worst]
+            named = dataclasses.replace(line, name=name)
+            galleries += galleries_of(named, subject.data, metric, ids, notes_on(worst))[:1]
+    return dataclasses.replace(evidence, words=tuple(words)), galleries
+
+
+def _of(subject: Subject, name: str) -> str:
+    return name if name.startswith(subject.experiment.name) else f"{subject.experiment.name}: {name}"
+
+
+def _kept(
+    at: Running, page: Any, verdict: str, headline: float | None, rows: list[dict[str, Any]]
+) -> Outcome:
+    at.recorder.artifact(page)
+    at.recorder.metrics({"page/megabytes": page.stat().st_size / 1e6}, step=0)
+    details = {"page": str(at.run.found().artifact(PAGE)), "rows": rows}
+    return at.finish(verdict, headline=headline, details=details)

@@ -126,8 +126,9 @@ def session_of(recorded: FoundRun, *, raw: str = "", workers: int = -1, device: 
     configs: dict[str, Any] = {}
     for run_ in chain_of(recorded):
         stage, subject = run_.tags.get(STAGE, ""), subject_of(run_)
-        places[place_of(stage, subject, fold_of(run_))] = run_.run_id
-        if stage in TRAINED:
+        # The nearest counts: weights that it started from may have been trained by another run of the same name.
+        places.setdefault(place_of(stage, subject, fold_of(run_)), run_.run_id)
+        if stage in TRAINED and f"{subject}.{stage}" not in configs:
             configs[f"{subject}.{stage}"] = decode_config(_kept(run_, "member_config.json"))
         member = run_.tags.get(MEMBER)
         if member is not None and run_.tags.get(TAKEN_IN_TAG) == "true":

@@ -39,6 +39,8 @@ def study_to_data(study: Study, assessment: Assessment | None = None) -> dict[st
     if assessment is not None:
         found["assessment"] = dataclasses.asdict(assessment)
         del found["assessment"]["curves"]
+        for gain in filter(None, (found["assessment"][name] for name in ("in_sample", "cross_fitted"))):
+            del gain["after_on_these"]  # a metric of the run
     numbers: dict[str, Any] = json.loads(json.dumps(found), parse_constant=lambda _: None)  # NaN is no JSON
     return numbers
 
@@ -58,6 +60,8 @@ def metrics_of(study: Study, assessment: Assessment) -> dict[str, float]:
     for name, gain in gains.items():
         if gain is not None and gain.low is not None and gain.high is not None:
             found |= {f"gain/{name}_low": gain.low, f"gain/{name}_high": gain.high}
+    if assessment.cross_fitted is not None:
+        found |= assessment.cross_fitted.after_on_these.to_metrics("score/cross_fitted")
     return {name: value for name, value in found.items() if math.isfinite(value)}
 
 

@@ -51,7 +51,11 @@ class KeptCheckpoints:
                 target = staged / CHECKPOINTS / name / file.name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(file, target)  # a checkpoint is replaced as a whole: its files never change
-        shutil.copyfile(self._spool.folder / METRICS, staged / METRICS)
+        said = self._spool.folder / METRICS
+        if said.exists():  # a training that stops early has said nothing yet
+            shutil.copyfile(said, staged / METRICS)
+        else:
+            (staged / METRICS).touch()
         item = {"kind": "files", "folder": place_of(step), "checkpoint": True}
         self._spool.put(item, [staged / CHECKPOINTS, staged / METRICS])
         shutil.rmtree(staged)

@@ -1,8 +1,8 @@
 """What a run or a registered version came from, as a graph of runs, versions and raw data.
 
-Read from tags alone: ``hubmap.upstream_runs`` of runs, ``hubmap.run``, ``hubmap.tune_run``, ``hubmap.predict_runs`` and
-``hubmap.members`` of versions, ``hubmap.model`` of submissions, ``hubmap.reuses`` of runs that stand for an earlier
-one, ``hubmap.reproduces`` of repetitions, and the data digest that each run carries.
+Read from tags alone: ``hubmap.upstream_runs`` of runs, ``hubmap.run``, ``hubmap.tune_run``, ``hubmap.predict_runs``,
+``hubmap.refit_predict_runs`` and ``hubmap.members`` of versions, ``hubmap.model`` of submissions, ``hubmap.reuses`` of
+runs that stand for an earlier one, ``hubmap.reproduces`` of repetitions, and the data digest that each run carries.
 """
 
 import json
@@ -153,6 +153,10 @@ def _version_node(version: Version) -> Node:
     ties += [(uri, "member") for uri in _listed(tags.get("hubmap.members", ""))]
     ties += [(tags.get("hubmap.tune_run", ""), "thresholds")]
     ties += [(run_id, "out-of-fold candidates") for run_id in _split(tags.get("hubmap.predict_runs", ""))]
+    ties += [
+        (run_id, "candidates of its own networks")
+        for run_id in _split(tags.get("hubmap.refit_predict_runs", ""))
+    ]
     facts = {
         "headline": tags.get("hubmap.headline", ""),
         "stage_key": tags.get("hubmap.stage_key", ""),

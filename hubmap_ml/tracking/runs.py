@@ -52,6 +52,7 @@ class FoundRun:
 
     Attributes:
         metrics, tags, params: as MLflow keeps them (last value of each metric).
+        status: ``FINISHED``, ``RUNNING``, ``FAILED`` or ``KILLED``.
     """
 
     run_id: str
@@ -60,6 +61,7 @@ class FoundRun:
     tags: Mapping[str, str]
     params: Mapping[str, str]
     client: MlflowClient = dataclasses.field(repr=False, compare=False)
+    status: str = "FINISHED"
 
     def artifact(self, path: str) -> Path:
         """Return an artifact as a local path."""
@@ -265,7 +267,8 @@ def get_run(client: MlflowClient, run_id: str) -> FoundRun:
 
 def _found(run: Run, client: MlflowClient) -> FoundRun:
     key = run.data.tags.get(KEY, "")
-    return FoundRun(run.info.run_id, key, run.data.metrics, run.data.tags, run.data.params, client)
+    data = run.data
+    return FoundRun(run.info.run_id, key, data.metrics, data.tags, data.params, client, str(run.info.status))
 
 
 def _record_code(run: StageRun) -> None:

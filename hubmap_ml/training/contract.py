@@ -88,6 +88,31 @@ class FitResult:
     load_report: Mapping[str, Sequence[str] | Mapping[str, str]] | None = None
 
 
+@dataclass(frozen=True)
+class TrainingCost:
+    """What a few iterations of a training showed.
+
+    Attributes:
+        epoch_length: iterations of an epoch of the whole training.
+        iterations: how many were timed, after as many that warmed up.
+        iteration_s: mean seconds an iteration, the wait for its batch included.
+        valid_image_s: mean seconds an image of the validation after an epoch; 0 without one.
+        device_mib: highest memory in use on the GPU, in MiB; NaN on a CPU.
+        weights_bytes: size of the weights' file.
+        state_bytes: size of what a checkpoint keeps beside them to go on from.
+        checkpoint: the folder of the network that it left.
+    """
+
+    epoch_length: int
+    iterations: int
+    iteration_s: float
+    valid_image_s: float
+    device_mib: float
+    weights_bytes: int
+    state_bytes: int
+    checkpoint: Path
+
+
 class Trainer(Protocol):
     """Fits a member."""
 
@@ -136,6 +161,26 @@ def check_resumable(name: str, checkpoint: Path, inputs: FitInputs) -> None:
         InputError: it is missing, damaged, or of a training with other inputs.
     """
     _module(name).check_resumable(checkpoint, inputs)
+
+
+def measure_cost(
+    name: str, inputs: FitInputs, data: FitData, folder: Path, *, iterations: int, share: int = 1
+) -> TrainingCost:
+    """Find out what a training costs, by a few iterations on some of its data.
+
+    Args:
+        name: of the trainer.
+        inputs: of the whole training; the weights that it starts from are not needed.
+        data: of the whole training.
+        folder: an empty one, for what is left.
+        iterations: how many are timed.
+        share: processes that share a batch; the part of one of them is worked on.
+
+    Raises:
+        InputError: inputs or data that cannot be trained with.
+    """
+    found: TrainingCost = _module(name).measure(inputs, data, folder, iterations=iterations, share=share)
+    return found
 
 
 def _module(name: str) -> Any:

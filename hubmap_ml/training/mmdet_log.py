@@ -1,7 +1,7 @@
-"""Text logs of mmdet 2 (mmcv's ``TextLoggerHook``): what a training elsewhere said, as data.
+"""Logs of mmdet 2 (mmcv's ``TextLoggerHook``): what a training elsewhere said, as data.
 
-Read are the lines of iterations (``Epoch [1][20/114]``) and of evaluations (``Epoch(val) [1][29]``); the others say
-nothing that these do not. Not read: the ``.log.json`` beside it, which does not say how long an epoch is.
+Here the text log; `mmdet_json_log` reads the ``.log.json`` that is written beside it. Read are the lines of iterations
+(``Epoch [1][20/114]``) and of evaluations (``Epoch(val) [1][29]``); the others say nothing that these do not.
 """
 
 import math
@@ -26,11 +26,12 @@ class LoggedIteration:
     """One line of training, the means since the line before it.
 
     Attributes:
+        at: when it was written; None where the log does not say.
         epoch, iteration: from 1; the iteration counts inside the epoch.
         values: ``lr``, ``time`` and ``data_time`` in seconds, ``memory`` in MiB, loss parts; the finite ones.
     """
 
-    at: datetime
+    at: datetime | None
     epoch: int
     iteration: int
     values: Mapping[str, float]
@@ -40,7 +41,7 @@ class LoggedIteration:
 class LoggedScores:
     """One line of evaluation, after ``epoch`` (from 1); ``values`` such as ``segm_mAP_50``."""
 
-    at: datetime
+    at: datetime | None
     epoch: int
     values: Mapping[str, float]
 
@@ -51,11 +52,13 @@ class MmdetLog:
 
     Attributes:
         epoch_length: iterations an epoch.
+        length_is_known: whether the log says so; else ``epoch_length`` is the last one logged, the least it can be.
     """
 
     epoch_length: int
     iterations: tuple[LoggedIteration, ...]
     scores: tuple[LoggedScores, ...]
+    length_is_known: bool = True
 
     def step(self, line: LoggedIteration) -> int:
         """Return the iterations done when a line was written, over all epochs."""
@@ -100,9 +103,12 @@ class MmdetLog:
 
     @property
     def wall_s(self) -> float:
-        """Seconds from the first iteration's beginning to the last line, evaluations included."""
+        """Seconds from the first iteration's beginning to the last line, evaluations included; NaN without a clock."""
         first = self.iterations[0]
-        last = max([line.at for line in self.iterations] + [line.at for line in self.scores])
+        times = [line.at for line in self.iterations] + [line.at for line in self.scores]
+        last = max((at for at in times if at is not None), default=None)
+        if first.at is None or last is None:
+            return math.nan
         before = first.values.get("time", 0.0) * first.iteration
         return (last - first.at).total_seconds() + before
 

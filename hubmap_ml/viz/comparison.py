@@ -9,10 +9,7 @@ from hubmap_ml.metrics import Comparison, ErrorAnatomy, WorstImage
 from hubmap_ml.metrics.error_anatomy import KINDS, SIZES
 from hubmap_ml.viz.interval_plot import Range, interval_plot
 from hubmap_ml.viz.page import framed_page, section, write_text
-
-COLOURS = 6
-Cell = str | tuple[str, str]
-"""Text, or text and the classes of its cell."""
+from hubmap_ml.viz.tables import COLOURS, Cell, name_cell, number_cell, number_text, plain_table
 
 
 def write_comparison(
@@ -50,35 +47,39 @@ def render_comparison(
         title,
         verdict,
         [
-            _scores(comparison),
-            _gains(comparison),
-            _slides(comparison),
-            _errors(comparison, anatomies),
-            *(_worst(comparison, number, anatomies[number], part) for number, part in enumerate(worst)),
+            scores_section(comparison),
+            gains_section(comparison),
+            slides_section(comparison),
+            errors_section(comparison, anatomies),
+            *(
+                worst_section(comparison, number, anatomies[number], part)
+                for number, part in enumerate(worst)
+            ),
             _how(comparison, notes),
         ],
         styles=("comparison.css",),
     )
 
 
-def _scores(comparison: Comparison) -> str:
+def scores_section(comparison: Comparison, title: str = "Scores") -> str:
+    """Scores of all sets with their intervals, drawn and as a table."""
     ranges = [
         Range(score.name, score.value, score.on_these, score.on_new, f"set{k % COLOURS}")
         for k, score in enumerate(comparison.scores)
     ]
     rows: list[list[Cell]] = [
         [
-            _named(k, score.name),
-            _number(score.value),
-            _number(score.pooled),
+            name_cell(k, score.name),
+            number_cell(score.value),
+            number_cell(score.pooled),
             (score.on_these.in_words(".4f"), "number" if score.on_these.low is not None else "quiet"),
             (score.on_new.in_words(".4f"), "number" if score.on_new.low is not None else "quiet"),
-            f"{escape(score.worst_slide)} {_text(score.worst_value)}" if score.worst_slide else "–",
+            f"{escape(score.worst_slide)} {number_text(score.worst_value)}" if score.worst_slide else "–",
             (f"{score.n_instances:,}", "number"),
         ]
         for k, score in enumerate(comparison.scores)
     ]
-    table = _table(
+    table = plain_table(
         [
             "set",
             "score|",
@@ -100,10 +101,11 @@ def _scores(comparison: Comparison) -> str:
         f"{comparison.n_truths:,} truths, {folds}; <b>pooled</b>: all images together. Line: 95 % on these slides; "
         "dashed: on new slides, where it can be estimated.</p>"
     )
-    return section("Scores", interval_plot(ranges) + table + legend)
+    return section(title, interval_plot(ranges) + table + legend)
 
 
-def _gains(comparison: Comparison) -> str:
+def gains_section(comparison: Comparison) -> str:
+    """Gains over the first set, paired; "" of a single set."""
     if not comparison.gains:
         return ""
     first = comparison.scores[0].name
@@ -113,12 +115,14 @@ def _gains(comparison: Comparison) -> str:
     ]
     rows: list[list[Cell]] = [
         [
-            _named(k, gain.after),
+            name_cell(k, gain.after),
             (f"{gain.value:+.4f}", "number " + {"better": "high", "worse": "low"}.get(gain.verdict, "")),
             (gain.on_these.in_words("+.4f"), "number" if gain.on_these.low is not None else "quiet"),
             (gain.on_new.in_words("+.4f"), "number" if gain.on_new.low is not None else "quiet"),
             (f"{100 * gain.probability:.1f} %" if math.isfinite(gain.probability) else "–", "number"),
-            f"{escape(gain.worst_slide)} {_text(gain.worst_value, '+.4f')}" if gain.worst_slide else "–",
+            f"{escape(gain.worst_slide)} {number_text(gain.worst_value, '+.4f')}"
+            if gain.worst_slide
+            else "–",
             escape(gain.verdict),
         ]
         for k, gain in enumerate(comparison.gains, start=1)
@@ -132,14 +136,15 @@ def _gains(comparison: Comparison) -> str:
         "least on slide",
         "verdict",
     ]
-    table = _table(heads, rows)
+    table = plain_table(heads, rows)
     legend = '<p class="legend"><b>Ahead in</b>: share of the draws on these slides in which it is ahead.</p>'
     return section(
         f"Gain over {first}, paired", interval_plot(ranges, zero=True, form="+.4f") + table + legend
     )
 
 
-def _slides(comparison: Comparison) -> str:
+def slides_section(comparison: Comparison) -> str:
+    """The table by slide; "" where no slides are known."""
     if not comparison.slides:
         return ""
     rows: list[list[Cell]] = []
@@ -149,19 +154,20 @@ def _slides(comparison: Comparison) -> str:
             (f"{slide.n_images:,}", "number"),
             (f"{slide.n_truths:,}", "number"),
         ]
-        row += [_number(value) for value in slide.values]
+        row += [number_cell(value) for value in slide.values]
         for value in slide.values[1:]:
             gain = value - slide.values[0]
             mark = "" if not math.isfinite(gain) or abs(gain) < 5e-5 else "high" if gain > 0 else "low"
-            row.append((_text(gain, "+.4f"), f"number {mark}"))
+            row.append((number_text(gain, "+.4f"), f"number {mark}"))
         rows.append(row)
     names = [score.name for score in comparison.scores]
     heads = ["slide", "images|", "truths|", *(f"{name}|" for name in names)]
     heads += [f"{name} − {names[0]}|" for name in names[1:]]
-    return section("By slide", _table(heads, rows))
+    return section("By slide", plain_table(heads, rows))
 
 
-def _errors(comparison: Comparison, anatomies: Sequence[ErrorAnatomy]) -> str:
+def errors_section(comparison: Comparison, anatomies: Sequence[ErrorAnatomy]) -> str:
+    """What each kind of error costs each set, and what it finds."""
     several = len(anatomies[0].categories) > 1
     kinds = [
         (number, kind)
@@ -177,9 +183,9 @@ def _errors(comparison: Comparison, anatomies: Sequence[ErrorAnatomy]) -> str:
             kind = anatomy.kinds[number]
             share = 100 * min(max(kind.cost, 0.0) / most, 1.0) if math.isfinite(kind.cost) else 0.0
             row: list[Cell] = [
-                _named(k, comparison.scores[k].name),
+                name_cell(k, comparison.scores[k].name),
                 (f'<span class="bar" style="width:{share:.1f}%"></span>', f"bars set{k % COLOURS}"),
-                _number(kind.cost),
+                number_cell(kind.cost),
                 (kind.interval.in_words(".4f"), "number" if kind.interval.low is not None else "quiet"),
                 (f"{kind.count:,}", "number"),
                 *((f"{count:,}", "number") for count in kind.by_size),
@@ -188,8 +194,8 @@ def _errors(comparison: Comparison, anatomies: Sequence[ErrorAnatomy]) -> str:
             rows.append(row)
     heads = ["kind", "", "costs AP|", "95 %|", "count|", *(f"{size}|" for size in SIZES), "at any score|"]
     words = [
-        f"{escape(score.name)}: AP {_text(anatomy.value)}, {sum(anatomy.found_by_size):,} of "
-        f"{sum(anatomy.truths_by_size):,} truths found at score ≥ {_text(anatomy.score_threshold, '.3f')} "
+        f"{escape(score.name)}: AP {number_text(anatomy.value)}, {sum(anatomy.found_by_size):,} of "
+        f"{sum(anatomy.truths_by_size):,} truths found at score ≥ {number_text(anatomy.score_threshold, '.3f')} "
         f"(the best F1, {anatomy.f1:.3f})"
         for score, anatomy in zip(comparison.scores, anatomies, strict=True)
     ]
@@ -200,14 +206,14 @@ def _errors(comparison: Comparison, anatomies: Sequence[ErrorAnatomy]) -> str:
         f"with the best F1; medium is from {limits[0]:.0f} pixels, large from {limits[1]:.0f} (thirds of the truths). "
         f"{'; '.join(words)}.</p>"
     )
-    return section("Errors", _table(heads, rows) + legend + _found(comparison, anatomies, several))
+    return section("Errors", plain_table(heads, rows) + legend + _found(comparison, anatomies, several))
 
 
 def _found(comparison: Comparison, anatomies: Sequence[ErrorAnatomy], several: bool) -> str:
     """Recall by size and class, and errors by class."""
     rows: list[list[Cell] | str] = []
     for k, anatomy in enumerate(anatomies):
-        row: list[Cell] = [_named(k, comparison.scores[k].name)]
+        row: list[Cell] = [name_cell(k, comparison.scores[k].name)]
         row += [
             (f"{found:,} of {truths:,}" + (f" ({100 * found / truths:.0f} %)" if truths else ""), "number")
             for found, truths in [
@@ -217,7 +223,7 @@ def _found(comparison: Comparison, anatomies: Sequence[ErrorAnatomy], several: b
         ]
         rows.append(row)
     heads = [f"{name}|" for name in (*SIZES, *(anatomies[0].categories if several else ()))]
-    inside = "<h3>Truths found</h3>" + _table(["set", *heads], rows)
+    inside = "<h3>Truths found</h3>" + plain_table(["set", *heads], rows)
     if several:
         rows = []
         for number, name in enumerate(KINDS):
@@ -225,14 +231,22 @@ def _found(comparison: Comparison, anatomies: Sequence[ErrorAnatomy], several: b
             for k, anatomy in enumerate(anatomies):
                 counts = anatomy.kinds[number].by_class
                 rows.append(
-                    [_named(k, comparison.scores[k].name), *((f"{count:,}", "number") for count in counts)]
+                    [name_cell(k, comparison.scores[k].name), *((f"{count:,}", "number") for count in counts)]
                 )
         heads = [f"{name}|" for name in anatomies[0].categories]
-        inside += "<h3>Errors by category</h3>" + _table(["kind", *heads], rows)
+        inside += "<h3>Errors by category</h3>" + plain_table(["kind", *heads], rows)
     return inside
 
 
-def _worst(comparison: Comparison, number: int, anatomy: ErrorAnatomy, worst: Sequence[WorstImage]) -> str:
+def worst_section(
+    comparison: Comparison,
+    number: int,
+    anatomy: ErrorAnatomy,
+    worst: Sequence[WorstImage],
+    *,
+    opened: bool | None = None,
+) -> str:
+    """The images that cost the set of this number most, open or to be opened; by default the first set's are open."""
     name = comparison.scores[number].name
     if not worst:
         return section(f"Worst images of {name}", '<p class="legend">No image costs score.</p>')
@@ -258,8 +272,8 @@ def _worst(comparison: Comparison, number: int, anatomy: ErrorAnatomy, worst: Se
         "as counted above.</p>"
     )
     count = f"{len(worst)} images" if len(worst) > 1 else "one image"
-    table = _table(heads, rows)
-    first = "".join(("<details", " open" if number == 0 else "", ">"))
+    table = plain_table(heads, rows)
+    first = "".join(("<details", " open" if (number == 0 if opened is None else opened) else "", ">"))
     return section(
         f"Worst images of {name}",
         f"{first}<summary>{count}, the worst first</summary>{table}{legend}</details>",
@@ -276,42 +290,3 @@ def _how(comparison: Comparison, notes: Sequence[str]) -> str:
     ]
     lines = "\n".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
     return section("How this was made", f'<ul class="notes">\n{lines}\n</ul>')
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[Cell] | str]) -> str:
-    """A table; a head that ends in | is that of a column of numbers, a row that is text heads a group."""
-    head = "".join(
-        f'<th scope="col" class="number">{escape(name[:-1])}</th>'
-        if name.endswith("|")
-        else f'<th scope="col"{"" if name else " class=bars"}>{escape(name)}</th>'
-        for name in heads
-    )
-    lines = []
-    for row in rows:
-        if isinstance(row, str):
-            lines.append(
-                f'<tr class="group"><th scope="colgroup" colspan="{len(heads)}">{escape(row)}</th></tr>'
-            )
-            continue
-        cells = []
-        for place, cell in enumerate(row):
-            text, kind = cell if isinstance(cell, tuple) else (cell, "")
-            tag, scope = ("th", ' scope="row"') if place == 0 else ("td", "")
-            cells.append(f'<{tag}{scope} class="{kind.strip()}">{text}</{tag}>')
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    return (
-        f'<div class="scroll"><table class="plain">\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>"
-    )
-
-
-def _named(number: int, name: str) -> Cell:
-    return f'<span class="dot" aria-hidden="true"></span>{escape(name)}', f"set{number % COLOURS}"
-
-
-def _number(value: float, form: str = ".4f") -> Cell:
-    return _text(value, form), "number"
-
-
-def _text(value: float, form: str = ".4f") -> str:
-    return f"{value:{form}}" if math.isfinite(value) else "–"

@@ -81,7 +81,7 @@ def truth_and_prediction(
             )
             halves.append((f"{name}: {len(instances)}", canvas))
     if not halves:
-        halves = [("", _scaled(image, *_size(image, min_side, max_side)))]
+        halves = [("", scaled(image, min_side=min_side, max_side=max_side))]
     texts = [text for text, _ in halves]
     texts[0] = "  ".join(part for part in (caption, texts[0]) if part)
     columns: list[NDArray[np.uint8]] = []
@@ -121,9 +121,12 @@ def draw_instances(
         raise ValueError(
             f"image is {image.shape[:2]}, its instances are on {(instances.height, instances.width)}"
         )
-    height, width = _size(image, min_side, max_side)
-    canvas = _scaled(image, height, width)
-    outlines = [_outline(instances, row, mask_threshold, height, width) for row in range(len(instances))]
+    canvas = scaled(image, min_side=min_side, max_side=max_side)
+    height, width = canvas.shape[:2]
+    outlines = [
+        outline(instances, row, height=height, width=width, mask_threshold=mask_threshold)
+        for row in range(len(instances))
+    ]
     filled = canvas.copy()
     for row, contours in enumerate(outlines):
         cv2.drawContours(filled, contours, -1, PALETTE[row % len(PALETTE)], thickness=cv2.FILLED)
@@ -146,17 +149,19 @@ def _size(image: NDArray[np.uint8], min_side: int, max_side: int) -> tuple[int, 
     return height * factor, width * factor
 
 
-def _scaled(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def scaled(image: NDArray[np.uint8], *, min_side: int = 0, max_side: int = 1024) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) at the size that pictures of it have; a copy."""
+    height, width = _size(image, min_side, max_side)
     if image.shape[:2] == (height, width):
         return np.ascontiguousarray(image).copy()
     how = cv2.INTER_AREA if height < image.shape[0] else cv2.INTER_CUBIC
     return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=np.uint8)
 
 
-def _outline(
-    instances: Drawable, row: int, mask_threshold: float, height: int, width: int
+def outline(
+    instances: Drawable, row: int, *, height: int, width: int, mask_threshold: float = 0.5
 ) -> list[NDArray[np.int32]]:
-    """One instance's contours (holes included) on the scaled picture."""
+    """One instance's contours (holes included) on the picture at another size: int32 (points, 1, 2), x and y."""
     if instances.masks is None:
         scale = np.array([width / instances.width, height / instances.height] * 2)
         x1, y1, x2, y2 = (np.asarray(instances.boxes[row]) * scale).round().astype(int)

@@ -1,5 +1,6 @@
 """The frame of a page that needs nothing but itself: no network, light and dark by the reader's setting."""
 
+import re
 from collections.abc import Sequence
 from html import escape
 from importlib import resources
@@ -39,8 +40,19 @@ def framed_page(
 
 
 def section(title: str, inside: str) -> str:
-    """Return a section of a page; ``inside`` is HTML."""
-    return f"<section>\n<h2>{escape(title)}</h2>\n{inside}\n</section>"
+    """Return a section of a page; ``inside`` is HTML. Its address on the page is made of its title."""
+    return f'<section id="{anchor_of(title)}">\n<h2>{escape(title)}</h2>\n{inside}\n</section>'
+
+
+def anchor_of(title: str) -> str:
+    """Return a section's address on its page."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+
+
+def contents(titles: Sequence[str]) -> str:
+    """Return links to sections of the page by their titles."""
+    links = " ".join(f'<a href="#{anchor_of(title)}">{escape(title)}</a>' for title in titles)
+    return f'<nav class="contents" aria-label="On this page">{links}</nav>'
 
 
 def write_text(path: Path, text: str) -> Path:

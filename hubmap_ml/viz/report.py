@@ -1,49 +1,45 @@
 """The report: one HTML page that needs nothing but itself.
 
-It opens from disk and inside MLflow's sandboxed artifact viewer: no network, no scripts, pictures as data
-URIs, light and dark by the reader's setting. What it says arrives as plain values; where they come from is no
-concern here.
+It opens from disk and inside MLflow's sandboxed artifact viewer: no network, pictures as data URIs, light and dark by
+the reader's setting. A short script moves the sliders of galleries; without it everything can still be read. What the
+page says arrives as plain values; where they come from is no concern here.
 """
 
-import base64
-import math
-from collections.abc import Mapping, Sequence
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hubmap_ml.viz.page import framed_page, section, write_text
+from hubmap_ml.metrics import Comparison, ErrorAnatomy, WorstImage
+from hubmap_ml.viz import comparison as comparisons
+from hubmap_ml.viz.durations import duration
+from hubmap_ml.viz.gallery import SIZES, Gallery, PictureSize, data_uri, gallery, scripts
+from hubmap_ml.viz.line_plot import Line, line_plot
+from hubmap_ml.viz.page import contents, framed_page, section, write_text
+from hubmap_ml.viz.pipeline_graph import GraphStep, pipeline_graph
+from hubmap_ml.viz.report_parts import (
+    ReportEnsemble,
+    ReportOrigin,
+    ReportStudy,
+    ensemble_tables,
+    lineage_table,
+    studies_table,
+)
+from hubmap_ml.viz.report_scores import ReportRow, score_table
+
+log = logging.getLogger(__name__)
 
 JPEG_QUALITY = 90
-
-
-@dataclass(frozen=True)
-class ReportRow:
-    """One line of the final table: a member or the ensemble.
-
-    Attributes:
-        name: as registered.
-        kind: ``"member"`` or ``"ensemble"``; ensembles stand out.
-        out_of_fold: the headline score on held-out folds; None where there is none.
-        cross_fitted: the score of the procedure, with thresholds chosen on the other folds.
-        hidden_test: the score on test images whose truth was never used.
-        seconds: time spent on it, all stages together.
-        badge: a word such as ``promoted`` or ``champion``.
-        note: one short sentence.
-    """
-
-    name: str
-    kind: str = "member"
-    out_of_fold: float | None = None
-    cross_fitted: float | None = None
-    hidden_test: float | None = None
-    seconds: float | None = None
-    badge: str = ""
-    note: str = ""
+LARGEST = 15_000_000
+"""Bytes that a page may have; pictures become fewer and smaller until it does."""
+LONG = 5
+"""A page of more sections begins with links to them."""
+STYLES = ("comparison.css", "gallery.css", "graph.css")
 
 
 @dataclass(frozen=True)
@@ -81,19 +77,42 @@ class ReportFigure:
 
 
 @dataclass(frozen=True)
-class ReportData:
-    """Everything the page says.
+class ReportErrors:
+    """What several sets of predictions get wrong: their comparison, and of each set its errors and worst images.
 
     Attributes:
-        title: the experiment's name.
+        notes: what a reader must know about it.
+        first: number of the set that the page is about, whose worst images are named; None for those of all.
+    """
+
+    comparison: Comparison
+    anatomies: Sequence[ErrorAnatomy]
+    worst: Sequence[Sequence[WorstImage]]
+    notes: Sequence[str] = ()
+    first: int | None = None
+
+
+@dataclass(frozen=True)
+class ReportData:
+    """Everything the page says; what is empty is left out.
+
+    Attributes:
+        title: the experiment's name, or the run's.
         verdict: the first thing to know, one sentence.
         metric: the metric's name, as the table's columns mean it.
         rows: the final table, in this order.
         stages: the chain, in the order it ran.
-        figures: the gallery.
+        figures: pictures without a slider.
         how_scored: sentences on how the scores came about.
         environment: what ran it (versions, commit, machine), name to value.
         generated: when, as text.
+        graph: the pipeline's steps, drawn above the chain.
+        studies: threshold studies before and after.
+        ensemble: what the ensemble is made of.
+        errors: scores side by side, by slide, and what is wrong.
+        galleries: tiles with sliders.
+        curves: by title, lines over epochs.
+        lineage: what everything came from.
     """
 
     title: str
@@ -105,13 +124,13 @@ class ReportData:
     how_scored: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     generated: str = ""
-
-
-SCORES = (
-    ("out_of_fold", "out of fold", "on the held-out folds, thresholds as registered"),
-    ("cross_fitted", "cross-fitted", "thresholds chosen on the other folds: the score of the procedure"),
-    ("hidden_test", "hidden test", "on test images whose truth was not used"),
-)
+    graph: Sequence[GraphStep] = ()
+    studies: Sequence[ReportStudy] = ()
+    ensemble: ReportEnsemble | None = None
+    errors: ReportErrors | None = None
+    galleries: Sequence[Gallery] = ()
+    curves: Mapping[str, Sequence[Line]] = field(default_factory=dict)
+    lineage: Sequence[ReportOrigin] = ()
 
 
 def write_page(path: Path, data: ReportData) -> Path:
@@ -119,80 +138,110 @@ def write_page(path: Path, data: ReportData) -> Path:
     return write_text(path, render_page(data))
 
 
-def render_page(data: ReportData) -> str:
-    """The page as HTML text; every value is escaped."""
-    sections = [
-        _table(data),
-        _chain(data.stages),
-        _gallery(data.figures),
+def render_page(data: ReportData, *, largest: int = LARGEST) -> str:
+    """The page as HTML text; every value is escaped.
+
+    Args:
+        data: what it says.
+        largest: bytes that it may have: pictures become smaller, then fewer, until it has no more.
+    """
+    return within(largest, lambda size: _page(data, size))
+
+
+def within(largest: int, render: Callable[[PictureSize], str]) -> str:
+    """Return a page with the best pictures that let it have at most ``largest`` bytes; the smallest if none does."""
+    text = ""
+    for size in SIZES:
+        text = render(size)
+        if len(text.encode()) <= largest:
+            return text
+        log.info("the report has %.1f MB: smaller pictures", len(text.encode()) / 1e6)
+    return text
+
+
+def _page(data: ReportData, size: PictureSize) -> str:
+    sections = [text for text in (*summary_sections(data), *detail_sections(data, size)) if text]
+    titles = [unescape(found[1]) for text in sections if (found := re.search("<h2>(.*?)</h2>", text))]
+    return framed_page(
+        data.title,
+        data.verdict,
+        [contents(titles) if len(titles) > LONG else "", *sections],
+        generated=data.generated,
+        styles=STYLES,
+        scripts=f"<script>\n{scripts()}</script>\n" if data.galleries else "",
+    )
+
+
+def summary_sections(data: ReportData, *, of: str = "") -> list[str]:
+    """The sections that two experiments have beside each other: scores, pipeline, studies, ensemble.
+
+    Args:
+        data: what they say.
+        of: whose, in their titles.
+    """
+    whose = f" of {of}" if of else ""
+    return [
+        section(f"Scores{whose}", score_table(data.rows, data.metric)) if data.rows else "",
+        _pipeline(data, whose),
+        *(
+            section(f"{title}{whose}", line_plot(lines, label=title))
+            for title, lines in data.curves.items()
+            if any(line.points for line in lines)
+        ),
+        section(f"Thresholds, before and after{whose}", studies_table(data.studies, data.metric))
+        if data.studies
+        else "",
+        section(f"The ensemble's members{whose}", ensemble_tables(data.ensemble)) if data.ensemble else "",
+    ]
+
+
+def detail_sections(data: ReportData, size: PictureSize) -> list[str]:
+    """The sections about errors and pictures, and where everything came from."""
+    return [
+        *error_sections(data.errors),
+        *(
+            section(one.title, gallery(one, number=number, size=size))
+            for number, one in enumerate(data.galleries)
+        ),
+        _pictures(data.figures),
         _how_scored(data.how_scored),
+        *origin_sections(data),
         _environment(data.environment),
     ]
-    return framed_page(data.title, data.verdict, sections, generated=data.generated)
 
 
-def duration(seconds: float | None) -> str:
-    """Seconds as a person says them: ``8 s``, ``1 min 40 s``, ``2 h 5 min``; a dash if unknown."""
-    if seconds is None or not math.isfinite(seconds):
-        return "–"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+def origin_sections(data: ReportData, *, of: str = "") -> list[str]:
+    """Where everything came from."""
+    title = f"Lineage of {of}" if of else "Lineage"
+    return [section(title, lineage_table(data.lineage)) if data.lineage else ""]
 
 
-def _score_of(row: ReportRow, key: str) -> float | None:
-    value: float | None = getattr(row, key)
-    return value if value is not None and math.isfinite(value) else None
+def error_sections(errors: ReportErrors | None) -> list[str]:
+    """Sections on what sets of predictions score by slide and get wrong; those of ``compare``'s page."""
+    if errors is None:
+        return []
+    found = errors.comparison
+    return [
+        comparisons.scores_section(found, "Scores side by side") if len(found.scores) > 1 else "",
+        comparisons.gains_section(found),
+        comparisons.slides_section(found),
+        comparisons.errors_section(found, errors.anatomies),
+        *(
+            comparisons.worst_section(found, number, errors.anatomies[number], part, opened=False)
+            for number, part in enumerate(errors.worst)
+            if errors.first in (None, number)
+        ),
+        *(f'<p class="legend">{escape(note)}</p>' for note in errors.notes),
+    ]
 
 
-def _table(data: ReportData) -> str:
-    if not data.rows:
+def _pipeline(data: ReportData, whose: str) -> str:
+    if not data.graph and not data.stages:
         return ""
-    shown = [score for score in SCORES if any(_score_of(row, score[0]) is not None for row in data.rows)]
-    values = {
-        key: [value for row in data.rows if (value := _score_of(row, key)) is not None] for key, _, _ in shown
-    }
-    best = {key: max(found) if len(found) > 1 else math.inf for key, found in values.items()}
-    timed = any(row.seconds is not None for row in data.rows)
-    heads = ['<th scope="col">model</th>']
-    heads += [f'<th scope="col" class="number" title="{escape(why)}">{name}</th>' for _, name, why in shown]
-    heads += ['<th scope="col" class="number">time</th>'] if timed else []
-    lines = []
-    for row in data.rows:
-        cells = [_name_cell(row)]
-        cells += [_score_cell(_score_of(row, key), best[key], name) for key, name, _ in shown]
-        if timed:
-            cells.append(f'<td class="number time" data-label="time">{duration(row.seconds)}</td>')
-        lines.append(f'<tr class="{escape(row.kind)}">{"".join(cells)}</tr>')
-    legend = "; ".join(f"<b>{name}</b>: {escape(why)}" for _, name, why in shown)
-    table = (
-        f'<div class="scroll"><table class="scores">\n<thead><tr>{"".join(heads)}</tr></thead>\n'
-        f"<tbody>\n{chr(10).join(lines)}\n</tbody></table></div>"
-        f'<p class="legend">Scores are {escape(data.metric)}. {legend}.</p>'
-    )
-    return section("Scores", table)
-
-
-def _name_cell(row: ReportRow) -> str:
-    badge = f' <span class="badge">{escape(row.badge)}</span>' if row.badge else ""
-    note = f'<span class="note">{escape(row.note)}</span>' if row.note else ""
-    return f'<th scope="row">{escape(row.name)}{badge}{note}</th>'
-
-
-def _score_cell(value: float | None, best: float, name: str) -> str:
-    if value is None:
-        return f'<td class="number" data-label="{name}">–</td>'
-    mark = " best" if value == best else ""
-    share = 100.0 * min(max(value, 0.0), 1.0)
-    return (
-        f'<td class="number score{mark}" data-label="{name}"><span class="value">{value:.4f}</span>'
-        f'<span class="track" aria-hidden="true"><span style="width:{share:.1f}%"></span></span></td>'
-    )
+    chain = _chain(data.stages)
+    if data.graph and chain:
+        chain = f"<details><summary>Every run, with its verdict</summary>{chain}</details>"
+    return section(f"The {'pipeline' if data.graph else 'chain'}{whose}", pipeline_graph(data.graph) + chain)
 
 
 def _chain(stages: Sequence[ReportStage]) -> str:
@@ -211,10 +260,10 @@ def _chain(stages: Sequence[ReportStage]) -> str:
         )
     total = sum(stage.seconds or 0.0 for stage in stages)
     note = f'<p class="legend">{len(stages)} steps, {duration(total)} of work.</p>'
-    return section("The chain", f'<ol class="chain">\n{chr(10).join(lines)}\n</ol>\n{note}')
+    return f'<ol class="chain">\n{chr(10).join(lines)}\n</ol>\n{note}'
 
 
-def _gallery(figures: Sequence[ReportFigure]) -> str:
+def _pictures(figures: Sequence[ReportFigure]) -> str:
     if not figures:
         return ""
     lines = []
@@ -223,7 +272,7 @@ def _gallery(figures: Sequence[ReportFigure]) -> str:
         caption = f"<span>{escape(figure.caption)}</span>" if figure.caption else ""
         height, width = figure.image.shape[:2]
         lines.append(
-            f'<figure><img src="{_data_uri(figure.image)}" width="{width}" height="{height}" '
+            f'<figure><img src="{data_uri(figure.image, JPEG_QUALITY)}" width="{width}" height="{height}" '
             f'alt="{escape(alt)}"><figcaption><b>{escape(figure.title)}</b>{caption}</figcaption></figure>'
         )
     return section("Truth and prediction", f'<div class="gallery">\n{chr(10).join(lines)}\n</div>')
@@ -244,12 +293,3 @@ def _environment(environment: Mapping[str, str]) -> str:
         for name, value in environment.items()
     )
     return section("Environment", f'<dl class="environment">\n{lines}\n</dl>')
-
-
-def _data_uri(image: NDArray[np.uint8]) -> str:
-    done, data = cv2.imencode(
-        ".jpg", np.ascontiguousarray(image[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    if not done:
-        raise ValueError(f"a picture of shape {image.shape} could not be encoded")
-    return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")

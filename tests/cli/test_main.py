@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hubmap_ml.cli.options import with_options
+
 COMMAND = [sys.executable, "-c", "from hubmap_ml.cli.main import main; main()"]
 
 
@@ -100,3 +102,21 @@ def test_a_run_that_mlflow_made_ends_failed_with_the_line_as_its_note(tmp_path: 
     ended = client.get_run(run_id)
     assert ended.info.status == "FAILED"
     assert "nowhere" in ended.data.tags["mlflow.note.content"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "read"),
+    [
+        (["plan", "-P", "experiment=x"], ["plan", "--experiment", "x"]),
+        (
+            ["predict", "-P", "with_upstream=true", "--fold", "1"],
+            ["predict", "--with-upstream", "true", "--fold", "1"],
+        ),
+        (["main", "-P", "set=a=1;b=2"], ["main", "--set", "a=1;b=2"]),
+        (["plan", "-P", "raw="], ["plan", "--raw", ""]),
+        (["plan", "-P", "experiment"], ["plan", "-P", "experiment"]),
+        (["plan", "-P"], ["plan", "-P"]),
+    ],
+)
+def test_parameters_may_be_given_as_to_mlflow_run(typed: list[str], read: list[str]) -> None:
+    assert with_options(typed) == read

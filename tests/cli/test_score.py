@@ -8,11 +8,8 @@ from typer.testing import CliRunner
 
 from hubmap_ml.cli.main import app
 from hubmap_ml.spec import InputError
-from tests.tracking.conftest import empty_store, store
 
 PUBLISHED = Path(__file__).parents[1] / "submission" / "sartorius_submissions.md"
-
-__all__ = ["empty_store", "store"]
 
 pytestmark = pytest.mark.usefixtures("store")
 

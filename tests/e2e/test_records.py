@@ -63,6 +63,20 @@ def test_what_was_handed_in_is_in_the_score_log_and_its_score_is_added_later(cha
     assert [(item["run_id"], item["public"]) for item in listed] == [(found["run_id"], 0.61)]
 
 
+def test_the_state_of_things_names_the_champion_its_members_and_their_leaks(chain: Chain) -> None:
+    done = call(chain.folder, "hubmap-ml", "status", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["running"] == []
+    best = {one["name"]: one for one in found["best"]}
+    assert best["ensemble"]["what"] == "champion v1"
+    assert best["maskrcnn"]["what"] == "promoted v1"
+    ensemble = chain.run_of("ensemble").data  # type: ignore[attr-defined]
+    assert best["ensemble"]["score"] == pytest.approx(ensemble.metrics["headline"])
+    assert best["ensemble"]["leak_level"] == ensemble.tags["hubmap.leak_level"]
+    assert best["maskrcnn"]["interval"]["words"] == "not estimated"  # too few tiles
+
+
 STAGES = ("prepare", "pretrain", "finetune", "predict", "tune")
 REPEAT = """
 import json, sys

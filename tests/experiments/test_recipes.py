@@ -265,6 +265,17 @@ def test_each_stage_of_the_experiment_has_its_file_and_each_file_its_stage() -> 
     assert named == {f"members/{path.name}" for path in (EXPERIMENT / "members").glob("*.py")}
 
 
+def test_the_rehearsal_has_the_experiments_members() -> None:
+    """But for weights to start from and sizes to look at, which are those of the generated tissue."""
+    ours, small = experiment(), load_experiment(EXPERIMENT / "rehearsal.yaml", environment={})
+    leave = {"weights": True, "predict": {"scales"}}
+    for name, recipe in ours.members.items():
+        assert small.members[name].model_dump(exclude=leave) == recipe.model_dump(exclude=leave), name
+    assert list(small.members) == list(ours.members)
+    assert small.data.folds == ours.data.folds
+    assert small.postprocess == ours.postprocess
+
+
 def test_the_members_read_nothing_but_each_other() -> None:
     for path in (EXPERIMENT / "members").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

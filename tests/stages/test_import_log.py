@@ -1,5 +1,6 @@
 """A log of mmdet becomes a run whose metrics have the names of ours, once."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,33 @@ def test_no_run_is_made_of_what_is_no_log(tmp_path: Path, store: MlflowClient) -
     with pytest.raises(InputError, match="no line 'Epoch"):
         import_log.run(str(written(tmp_path)))
     assert store.search_runs([item.experiment_id for item in store.search_experiments()]) == []
+
+
+def test_a_json_log_lies_at_the_same_steps_as_its_text(tmp_path: Path, store: MlflowClient) -> None:
+    written(tmp_path, train(1, 20), val(1, 0.4))
+    lines = [
+        {"mode": "train", "epoch": 2, "iter": 20, "lr": 0.001, "memory": 9000, "time": 2.0, "loss": 0.5},
+        {"mode": "val", "epoch": 2, "iter": 29, "lr": 0.001, "segm_mAP": 0.3},
+    ]
+    log = tmp_path / "a.log.json"
+    log.write_text("\n".join(map(json.dumps, lines)))
+    found = import_log.run(str(log))
+    assert found.verdict == (
+        "segm_mAP 0.3000 at epoch 2 (last 0.3000); 2 epochs of 30 iterations, 2.00 s each, 9,000 MiB"
+    )
+    made = store.get_run(found.run_id)
+    assert made.info.run_name == "a, imported"
+    assert points(store, found.run_id, "train/loss") == [(50, 0.5)]
+    assert points(store, found.run_id, "system/device_memory_mib") == [(50, 9000)]
+    assert points(store, found.run_id, "val_coco/segm_mAP") == [(2, 0.3)]
+
+    (tmp_path / "a.log").unlink()
+    result = CliRunner().invoke(app, ["import-log", str(log), "--json"])
+    alone = json.loads(result.output)
+    assert alone["new"]
+    assert "2 epochs of at least 20 iterations" in alone["verdict"]
+    result = CliRunner().invoke(app, ["import-log", str(log), "--epoch-length", "30", "--json"])
+    assert json.loads(result.output)["run_id"] == found.run_id
 
 
 @needs_logs

@@ -14,7 +14,6 @@ from hubmap_ml.stages.leaks import (
     record_teachers_images,
     record_training_images,
     report_leaks,
-    seen_images,
     worst_level,
 )
 from hubmap_ml.stages.running import running
@@ -53,6 +52,13 @@ def trained(stage: str, ids: list[str], start: FoundRun | None = None) -> FoundR
     return at.run.found()
 
 
+def seen(run: FoundRun) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for part in json.loads(run.artifact("training_images.json").read_text()):
+        found.setdefault(part["stage"], []).extend(part["images"])
+    return found
+
+
 def predicted(data: PreparedData, run: FoundRun, held_out: list[str]) -> FoundRun:
     with running(open_session(experiment="tiny"), "predict", member="maskrcnn", fold=0) as at:
         report_leaks(at, data, run, held_out=held_out, test=[])
@@ -64,7 +70,7 @@ def test_a_copy_that_only_stage_1_saw_is_found_and_carried_on(planted: tuple[Pre
     data, original, copy = planted
     first = trained("pretrain", [copy])
     second = trained("finetune", list(data.images.ids[data.images.slides == "3"]), first)
-    assert list(seen_images(second)) == ["pretrain", "finetune"]
+    assert list(seen(second)) == ["pretrain", "finetune"]
     leaking = predicted(data, second, [original])
     report = json.loads(leaking.artifact("leaks.json").read_text())
     (pair,) = report["out_of_fold"]["pairs"]
@@ -78,7 +84,7 @@ def test_a_copy_that_only_stage_1_saw_is_found_and_carried_on(planted: tuple[Pre
     assert leaking.tags["hubmap.leak_level"] == "duplicate"
     assert leaking.metrics["leak/near_duplicate_pairs"] == 1
     assert leaking.metrics["leak/slide_pairs"] == leaking.metrics["leak/trained_on_pairs"] == 0
-    clean = predicted(data, trained("finetune", seen_images(second)["finetune"]), [original])
+    clean = predicted(data, trained("finetune", seen(second)["finetune"]), [original])
     assert clean.tags["hubmap.leak_level"] == "none"
     assert worst_level([clean, leaking]) is LeakLevel.DUPLICATE
     tags = leak_tags([clean])
@@ -106,16 +112,16 @@ def test_what_teachers_saw_speaks_through_their_labels(planted: tuple[PreparedDa
         record_teachers_images(at, networks)
         at.finish("labelled")
     labels = at.run.found()
-    assert seen_images(labels) == {"teacher pretrain": [other], "teacher finetune": [original, other]}
+    assert seen(labels) == {"teacher pretrain": [other], "teacher finetune": [original, other]}
     with running(open_session(experiment="tiny"), "pretrain", member="maskrcnn") as at:
         record_training_images(at, "pretrain", [other], start=None, taught=labels)
         at.finish("trained")
     student = at.run.found()
-    assert list(seen_images(student)) == ["teacher pretrain", "teacher finetune", "pretrain"]
+    assert list(seen(student)) == ["teacher pretrain", "teacher finetune", "pretrain"]
     assert predicted(data, student, [original]).tags["hubmap.leak_level"] == "trained_on"
     with running(open_session(experiment="tiny"), "pseudo_label", fold=0) as at:
         record_teachers_images(at, [student])
         at.finish("labelled")
-    again = seen_images(at.run.found())
+    again = seen(at.run.found())
     assert list(again) == ["teacher pretrain", "teacher finetune"], "a teacher's teachers are teachers"
     assert original in again["teacher finetune"]

@@ -272,6 +272,15 @@ def test_the_two_newest_checkpoints_are_kept_whole_until_the_training_is_finishe
     assert not kept.exists()
 
 
+def test_a_checkpoint_may_come_before_the_first_metric(recorder: MlflowRecorder, store: MlflowClient) -> None:
+    """A training that is told to stop within its first ten iterations has said nothing yet."""
+    recorder.checkpoint(train(recorder.folder / "checkpoints", 1), step=1)
+    assert recorder.drain()
+    kept = Path(store.get_run(recorder._run_id).info.artifact_uri) / "resume" / "000000001"
+    assert (kept / "metrics.jsonl").read_text() == ""
+    assert (kept / "checkpoints" / "last").is_dir()
+
+
 def test_checkpoints_that_the_store_does_not_take_fill_no_disk(
     recorder: MlflowRecorder, store: MlflowClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,3 +44,14 @@ def test_values_that_are_not_finite_stay_out_of_the_means(tmp_path: Path) -> Non
     log({"loss": float("nan")}, 1, 0.1, 0.0)
     log({"loss": 3.0}, 2, 0.1, 0.0)
     assert log.end_epoch()["train/loss"] == 3.0
+
+
+def test_each_line_says_how_long_it_takes_yet(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "hubmap_ml")
+    log = IterationLog(NullRecorder(tmp_path), max_epochs=2, epoch_length=LOG_EVERY)
+    for step in range(1, 2 * LOG_EVERY + 1):
+        log({"loss": 1.0}, step, 7.0, 0.0)
+    assert caplog.messages == [
+        f"epoch 1/2, iteration {LOG_EVERY}/{LOG_EVERY}, loss 1, 1 min 10 s of training left",
+        f"epoch 2/2, iteration {LOG_EVERY}/{LOG_EVERY}, loss 1",
+    ]

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from hubmap_ml.spec import Recorder
+from hubmap_ml.spec.durations import duration
 
 LOG_EVERY = 10
 
@@ -69,10 +70,13 @@ class IterationLog:
         self._window.clear()
         self._recorder.metrics(means, step=self._step)
         done = self._step - 1
+        rate = means.get("time/iteration_s", math.nan)
+        left = (self._max_epochs * self._epoch_length - self._step) * rate
         self._recorder.progress(
             f"epoch {done // self._epoch_length + 1}/{self._max_epochs}, "
             f"iteration {done % self._epoch_length + 1}/{self._epoch_length}, "
             f"loss {means.get('train/loss', math.nan):.4g}"
+            + (f", {duration(left)} of training left" if left > 0 else "")
         )
 
 
