@@ -366,7 +366,8 @@ class Experiment(Part):
             self.pseudo_label,
             learnt=self._learnt(),
             folds={name: self.folds_of(name) for name in self.members},
-            of_all_data=frozenset(name for name in self.members if self.folds_of(name) == (ALL_DATA,)),
+            refits=frozenset(name for name, member in self.members.items() if member.refit is not None),
+            external=frozenset(name for name, member in self.members.items() if member.kind == "external"),
             pools=self.data.pools,
         )
         return self

@@ -117,7 +117,8 @@ def check_pseudo_labels(
     *,
     learnt: Mapping[str, str | None],
     folds: Mapping[str, tuple[int, ...]],
-    of_all_data: frozenset[str],
+    refits: frozenset[str],
+    external: frozenset[str],
     pools: Mapping[str, object],
 ) -> None:
     """Refuse blocks that do not fit the members and pools.
@@ -126,7 +127,8 @@ def check_pseudo_labels(
         blocks: by name.
         learnt: as for `round_of`.
         folds: of each member.
-        of_all_data: members that are trained on all data, or made elsewhere.
+        refits: members that are trained on all data.
+        external: members that were made elsewhere.
         pools: by name.
 
     Raises:
@@ -140,6 +142,11 @@ def check_pseudo_labels(
                 raise ValueError(
                     f"pseudo_label.{name} names {teacher!r}, which is no member; members: {', '.join(learnt)}"
                 )
+            if teacher in external:
+                raise ValueError(
+                    f"pseudo_label.{name}: {teacher!r} was made elsewhere, so what students would have seen through it "
+                    "cannot be told; teachers are members that are trained here"
+                )
     for member, labels in learnt.items():
         if labels is not None and labels not in blocks:
             raise ValueError(
@@ -147,10 +154,10 @@ def check_pseudo_labels(
             )
     for name, block in blocks.items():
         round_of(name, blocks, learnt)
-        for member in (one for one, labels in learnt.items() if labels == name and one not in of_all_data):
+        for member in (one for one, labels in learnt.items() if labels == name and one not in refits):
             for teacher in block.teachers or ():
                 missing = sorted(set(folds[member]) - set(folds[teacher]))
-                if missing and not block.shared and teacher not in of_all_data:
+                if missing and not block.shared and teacher not in refits:
                     raise ValueError(
                         f"pseudo_label.{name}: teacher {teacher!r} has no network of fold {missing[0]} for student "
                         f"{member!r}; train it on that fold, or say shared: true"

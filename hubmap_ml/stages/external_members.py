@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,22 +10,19 @@ import numpy as np
 from hubmap_ml.data import PreparedData
 from hubmap_ml.ensembling import EXTERNAL_TAG, KNOWS_TEST_TAG, GateResult, check_external
 from hubmap_ml.instances import PredictionSet, write_predictions
-from hubmap_ml.predictor import Predictor, open_predictor, write_predictor
+from hubmap_ml.predictor import write_predictor
 from hubmap_ml.spec import LEAK_TAG, InputError, StageInputs
 from hubmap_ml.stages import inputs, splits, upstream
 from hubmap_ml.stages.candidates import MERGE
 from hubmap_ml.stages.imported_predictions import MANIFEST, OUT_OF_FOLD, TEST, Imported, imported, open_import
-from hubmap_ml.stages.leaks import TEST_LEAK_TAG, UNPLACED, in_words, leak_tags, record_training_images
+from hubmap_ml.stages.leaks import TEST_LEAK_TAG, UNPLACED, in_words, leak_tags
 from hubmap_ml.stages.plain_score import plain_score
 from hubmap_ml.stages.record import TAKEN_IN, TAKEN_IN_TAG
 from hubmap_ml.stages.running import Running
-from hubmap_ml.stages.session import Outcome, Session
+from hubmap_ml.stages.session import Outcome
 from hubmap_ml.stages.study_record import believable
 from hubmap_ml.stages.study_record import in_words as score_in_words
 from hubmap_ml.tracking import FoundRun, register_folder
-
-ELSEWHERE = "elsewhere"
-"""Stands for the stage that trained an external member's networks."""
 
 
 def take_in(at: Running, wanted: StageInputs, member: str, prepared: upstream.Prepared) -> Outcome:
@@ -53,9 +49,6 @@ def take_in(at: Running, wanted: StageInputs, member: str, prepared: upstream.Pr
         KNOWS_TEST_TAG: str(knows_test(found, prepared.data)).lower(),
     }
     at.run.tag(tags)
-    # for those who learn from its predictions of a pool: its networks together know the images of all folds
-    known = prepared.data.images.ids[prepared.data.images.folds >= 0]
-    record_training_images(at, ELSEWHERE, known, start=None, declared=found.test_leak_level)
     kept = at.recorder.folder / TAKEN_IN
     shutil.copytree(found.folder, kept)
     at.recorder.artifact(kept)
@@ -175,41 +168,6 @@ def examine(
         description=card,
     )
     return result
-
-
-def open_pool(
-    session: Session, member: str, taken_in: FoundRun, images: Sequence[str], steps: list[Any], folder: Path
-) -> Predictor:
-    """Open what an external member predicted for some images as a predictor, such as a teacher of pseudo-labels is.
-
-    Args:
-        session: experiment and settings.
-        member: its name.
-        taken_in: the run that took its predictions in.
-        images: ids.
-        steps: on its candidates, as data.
-        folder: the predictor's, written here.
-
-    Raises:
-        InputError: it came without predictions of these images.
-    """
-    found = open_import(taken_in.artifact(TAKEN_IN))
-    names = [name for name, ids in found.ids.items() if name != OUT_OF_FOLD and ids.issuperset(images)]
-    if not names:
-        raise InputError(
-            f"member {member!r} was imported without predictions of these {len(images)} images ({images[0]} first); "
-            "import it again with --set POOL=FILE"
-        )
-    name = names[0]
-    leaf, predictions = f"leaves/{member}", found.read(name)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    write_predictor(
-        folder,
-        tree=_tree(member, steps, leaf, predictions, session.experiment.merge_iou),
-        leaves={leaf: found.folder / name},
-        categories=predictions.categories,
-    )
-    return open_predictor(folder)
 
 
 def _tree(

@@ -63,10 +63,7 @@ def pseudo_label(session: Session, labels: str, fold: int, data: PreparedData) -
             "merge_iou": experiment.merge_iou,
             "postprocess": list(experiment.postprocess),
         }
-    upstream = tuple(
-        (predict if experiment.members[teacher].is_predictions else finetune)(session, teacher, k, data).key
-        for teacher, k in networks
-    )
+    upstream = tuple(finetune(session, teacher, k, data).key for teacher, k in networks)
     return StageInputs("pseudo_label", values, upstream, data.digest_of(rows))
 
 

@@ -17,7 +17,6 @@ from hubmap_ml.predictor import Predictor, members_of, network_digests, open_pre
 from hubmap_ml.serving import load_predictor
 from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import splits, upstream
-from hubmap_ml.stages.external_members import open_pool
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.promote import REFIT_RUNS_TAG, member_tree
 from hubmap_ml.stages.record import TAKEN_IN_TAG
@@ -133,8 +132,6 @@ def networks_of(
 ) -> dict[str, tuple[FoundRun, ...]]:
     """Return the trainings of each teacher's networks for a fold's students, by member or by a version's address.
 
-    Of predictions that were made elsewhere it is the run that took them in.
-
     Raises:
         InputError: a member without such a network, or a version that does not say what trained it.
     """
@@ -147,10 +144,7 @@ def networks_of(
         folds = splits.teaching_folds(session, labels, teacher, fold)
         for k in folds:
             check_fold(session, teacher, k)
-        known = (
-            upstream.predicted if session.experiment.members[teacher].is_predictions else upstream.finetuned
-        )
-        found[teacher] = tuple(known(session, teacher, k, prepared) for k in folds)
+        found[teacher] = tuple(upstream.finetuned(session, teacher, k, prepared) for k in folds)
     return found
 
 
@@ -158,25 +152,24 @@ def networks_behind(client: Any, version: Version) -> list[FoundRun]:
     """Return the trainings whose networks a registered version predicts with, those of all its members.
 
     Raises:
-        InputError: the version does not say which; what its networks saw cannot be told then.
+        InputError: a member of it does not say which, or was made elsewhere; what its networks saw cannot be told then.
     """
     members = json.loads(version.tags.get("hubmap.members", "[]"))
     each = [by_uri(client, uri) for uri in members] or [version]
     found: dict[str, FoundRun] = {}
     for member in each:
+        trained: list[FoundRun] = []
         named = member.tags.get(REFIT_RUNS_TAG) or member.tags.get("hubmap.predict_runs", "")
-        for predicted in (get_run(client, run_id) for run_id in named.split(",") if run_id):
-            if predicted.tags.get(TAKEN_IN_TAG) == "true":
-                found[predicted.run_id] = predicted
-            upstream_runs = predicted.tags.get(UPSTREAM, "").split(",")
-            for run in (get_run(client, run_id) for run_id in upstream_runs if run_id):
-                if run.tags.get(STAGE) == "finetune":
-                    found[run.run_id] = run
-    if not found:
-        raise InputError(
-            f"{version.uri} does not say what trained it, so what its labels have seen cannot be told; "
-            "name a version that promote or ensemble registered"
-        )
+        for predicted in (run_id for run_id in named.split(",") if run_id):
+            upstream_runs = get_run(client, predicted).tags.get(UPSTREAM, "").split(",")
+            came_from = [get_run(client, run_id) for run_id in upstream_runs if run_id]
+            trained += [run for run in came_from if run.tags.get(STAGE) == "finetune"]
+        if not trained or any(run.tags.get(TAKEN_IN_TAG) == "true" for run in trained):
+            raise InputError(
+                f"{member.uri} does not say what trained it, or was made elsewhere, so what its labels have "
+                "seen cannot be told; name a version that promote or ensemble registered of members trained here"
+            )
+        found |= {run.run_id: run for run in trained}
     return list(found.values())
 
 
@@ -230,11 +223,9 @@ def _member(
     folder: Path,
 ) -> Predictor:
     """Open a member's networks as one predictor of candidates: views and folds merged, masks soft."""
-    steps = steps_to_data(candidate_steps(parse_steps(wanted.values["postprocess"])))
-    if session.experiment.members[member].is_predictions:
-        return open_pool(session, member, runs[0], wanted.values["images"], list(steps), folder)
     checkpoint = wanted.values["checkpoints"][member]
     leaves = [f"leaves/{run.run_id}" for run in runs]
+    steps = steps_to_data(candidate_steps(parse_steps(wanted.values["postprocess"])))
     folder.parent.mkdir(parents=True, exist_ok=True)
     write_predictor(
         folder,

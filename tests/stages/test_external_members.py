@@ -16,7 +16,6 @@ from hubmap_ml.instances import (
     Annotations,
     Masks,
     PredictionSet,
-    read_coco,
     read_predictions,
     write_coco_results,
     write_predictions,
@@ -27,7 +26,6 @@ from hubmap_ml.stages import (
     ensemble,
     import_predictions,
     promote,
-    pseudo_label,
     report,
     reproduce,
     submit,
@@ -36,19 +34,18 @@ from hubmap_ml.stages import (
 )
 from hubmap_ml.stages.imported_predictions import MANIFEST, Imported, open_import
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.tracking import get_run, open_store, search, versions
+from hubmap_ml.tracking import open_store, search, versions
 from tests.stages.registered_members import STEPS, TISSUE, candidates
 
 POOLS = "{finetune: {dataset: 1}, unlabelled: {dataset: 3}}"
 
 
-def experiment_text(members: str, labels: str = "{}") -> str:
+def experiment_text(members: str) -> str:
     return f"""
 name: outside
 data: {{raw: raw, folds: {{n: 2}}, pools: {POOLS}}}
 postprocess: {json.dumps(STEPS)}
 members: {members}
-pseudo_label: {labels}
 tune: {{trials: 3, space: {{score: [0.01, 0.5]}}}}
 ensemble: {{select: all, budget_s_per_tile: 1, trials: 3, space: {{}}}}
 """
@@ -70,8 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def session_of(place: Path, *members: str, labels: str = "{}") -> Session:
-    (place / "experiment.yaml").write_text(experiment_text(external(*members), labels))
+def session_of(place: Path, *members: str) -> Session:
+    (place / "experiment.yaml").write_text(experiment_text(external(*members)))
     return open_session(experiment=str(place / "experiment.yaml"), raw=str(place / "raw"))
 
 
@@ -179,27 +176,6 @@ def test_their_ensemble_predicts_the_images_that_they_know_and_no_other(
     assert rows["outside.ensemble"]["badge"] == f"predictions-only v{version.number}"
     assert rows["outside.ensemble"]["hidden_test"] == done.details["test_score"]
     assert rows["outside.near"]["badge"] == "promoted v1, made elsewhere"
-
-
-@pytest.mark.parametrize(
-    "teacher", ["{teachers: [near, far], agreement: 2}", "{model: models:/outside.near/1}"]
-)
-def test_they_label_the_pools_that_they_know_and_their_students_know_every_fold(
-    chain: tuple[Session, Outcome], place: Path, data: PreparedData, teacher: str
-) -> None:
-    rule = "{pool: unlabelled, touching: leave_out, score: 0.01, " + teacher[1:]
-    session = session_of(
-        place, "near", "far", labels=f"{{round1: {rule}, seen: {rule.replace('unlabelled', 'finetune')}}}"
-    )
-    done = pseudo_label.work(session, "round1", 0)
-    made = read_coco(get_run(open_store(), done.run_id).artifact("pseudo_labels.json"))
-    pool = data.pool(session.experiment.data.pools["unlabelled"])
-    assert set(made.images.ids) <= set(data.images.ids[pool])
-    assert done.details["images"] == len(made.images) > 0
-    assert done.details["labels"] == len(made) > 0
-    assert done.details["leak_level"] == "trained_on"
-    with pytest.raises(InputError, match="without predictions of these|knows only their images"):
-        pseudo_label.work(session, "seen", 0)
 
 
 @pytest.mark.parametrize("stage", ["predict", "tune"])

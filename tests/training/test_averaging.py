@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hubmap_ml.inference import open_network
 from hubmap_ml.instances import Annotations, PredictionSet
+from hubmap_ml.models import build_detector, import_weights
 from hubmap_ml.spec import InputError, NullRecorder
 from hubmap_ml.training import FitData, FitInputs, FitResult, open_trainer
 from hubmap_ml.training.mmdet.averaging import WeightAverage
@@ -211,6 +212,9 @@ def test_the_last_checkpoint_is_the_average_of_all_iterations_weights(
         if value.dtype.is_floating_point:
             torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
     assert not same(found, seen[-1])
+    other = build_detector(dict(INPUTS.config), 1)
+    assert import_weights(other, result.last / "weights.safetensors").complete
+    assert same(dict(other.state_dict()), found)
     assert open_network(result.last).config["ema"] == INPUTS.config["ema"]
 
 
