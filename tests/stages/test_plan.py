@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ def test_each_training_is_counted_once_and_each_configuration_tried_once(
     assert "1 stages could not be measured" in table
     assert "extrapolated: hours = iterations x epochs x trainings" in table
     assert "of 3 processes that share a batch one's part was measured" in table
+
+
+@pytest.mark.usefixtures("own_store")
+def test_a_student_of_pseudo_labels_trains_on_each_fold_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TorchWorker, "call", lambda *arguments: (MEASURED, 12))
+    experiment = Path(__file__).parents[2] / "experiments" / "demo" / "pseudo.yaml"
+    rows = plan.run(experiment=str(experiment), workers=0, device="cpu").rows
+    first = {row.member: (row.trainings, row.epoch_length) for row in rows if row.stage == "pretrain"}
+    # 48 tiles of its own, and of 120 unlabelled ones those 79 that touch no tile of fold 0.
+    assert first == {"teacher": (1, 12), "longer": (1, 12), "student": (2, math.ceil(12 * (48 + 79) / 48))}
 
 
 @pytest.mark.usefixtures("own_store")
