@@ -184,9 +184,10 @@ def whole(tiles: tuple[Path, Annotations], tmp_path_factory: Any) -> Whole:
         step(self, batch)
         seen.extend([*copies, {key: value.clone() for key, value in self.model.state_dict().items()}])
 
-    def asked(self: Validation, model: nn.Module, device: torch.device) -> PredictionSet:
-        scored.append({key: value.clone() for key, value in model.state_dict().items()})
-        return predict(self, model, device)
+    def asked(self: Validation, model: nn.Module, device: torch.device, rows: Any = None) -> PredictionSet:
+        if rows is None:  # all images: they score; some are only drawn
+            scored.append({key: value.clone() for key, value in model.state_dict().items()})
+        return predict(self, model, device, rows)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EpochRunner, "_step", watched)
