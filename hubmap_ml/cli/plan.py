@@ -56,7 +56,7 @@ def _print(found: "Plan") -> None:
     table = Table(title=found.outcome.verdict, title_justify="left", title_style="bold")
     for name in ("member", "stage"):
         table.add_column(name)
-    for name in ("trainings", "epochs x iterations", "s each", "memory", "hours", "disk"):
+    for name in ("trainings", "epochs x iterations", "s each", "memory", "hours of one", "hours", "disk"):
         table.add_column(name, justify="right")
     if found.reference is not None:
         table.add_column("reference: s, memory, hours of one", justify="right")
@@ -70,7 +70,7 @@ def _print(found: "Plan") -> None:
             sums = found.of(member)
             empty = [""] * (found.reference is not None)
             table.add_row(
-                f"[bold]{member}[/]", "in all", "", "", "", f"{sums.memory_mib:,.0f} MiB", _hours(sums.hours),
+                f"[bold]{member}[/]", "in all", "", "", "", f"{sums.memory_mib:,.0f} MiB", "", _hours(sums.hours),
                 f"{sums.disk_gb:.2f} GB", *empty, "", end_section=True,
             )  # fmt: skip
     console.print(table)
@@ -83,12 +83,13 @@ def _print(found: "Plan") -> None:
 
 def _figures(row: "Row") -> tuple[str, ...]:
     if row.measured is None:
-        return f"{row.trainings}", f"{row.epochs} x ?", "–", "–", "–", "–"
+        return f"{row.trainings}", f"{row.epochs} x ?", "–", "–", "–", "–", "–"
     return (
         f"{row.trainings}",
         f"{row.epochs} x {row.epoch_length}",
         f"{row.measured.iteration_s:.2f}",
         f"{row.measured.memory_mib:,.0f} MiB",
+        _hours(row.training_s / 3600),
         _hours(row.seconds / 3600),
         f"{row.disk_bytes / 1e9:.2f} GB",
     )

@@ -113,5 +113,5 @@ def test_a_bad_reference_is_said_before_anything_is_tried(tmp_path: Path) -> Non
 
 def test_a_row_that_failed_has_dashes() -> None:
     failed = dataclasses.replace(ROW, measured=None)
-    assert command._figures(failed) == ("5", "10 x ?", "–", "–", "–", "–")
-    assert command._figures(ROW) == ("5", "10 x 36", "2.00", "900 MiB", "1.78 h", "10.00 GB")
+    assert command._figures(failed) == ("5", "10 x ?", "–", "–", "–", "–", "–")
+    assert command._figures(ROW) == ("5", "10 x 36", "2.00", "900 MiB", "0.26 h", "1.78 h", "10.00 GB")
