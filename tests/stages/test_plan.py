@@ -2,17 +2,20 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from hubmap_ml.cli import plan as command
 from hubmap_ml.cli.main import app
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import plan
+from hubmap_ml.stages.session import find_experiment, open_session
 from hubmap_ml.stages.worker import TorchWorker, WorkerError
 from hubmap_ml.tracking import open_store
 from tests.e2e.rehearsing import CHANGES, FOLDER, REHEARSAL
@@ -82,6 +85,35 @@ def test_each_training_is_counted_once_and_each_configuration_tried_once(
     assert "1 stages could not be measured" in table
     assert "extrapolated: hours = iterations x epochs x trainings" in table
     assert "of 3 processes that share a batch one's part was measured" in table
+
+
+@pytest.mark.usefixtures("own_store")
+def test_pseudo_labels_make_epochs_longer_and_a_stage_1_for_each_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TorchWorker, "call", lambda *_: (MEASURED, 7))
+    document = yaml.safe_load(find_experiment("tiny").read_text())
+    teacher = document["members"].pop("maskrcnn")
+    for stage in ("pretrain", "finetune"):
+        teacher[stage]["config"] = str(find_experiment("tiny").resolve().parent / teacher[stage]["config"])
+    student = {**teacher, "pretrain": {**teacher["pretrain"], "pseudo": "round1"}}
+    document["members"] = {"teacher": teacher, "student": student}
+    document["data"]["synthetic"] = {**document["data"]["synthetic"], "unlabelled_per_slide": 2}
+    document["data"]["pools"]["unlabelled"] = {"dataset": 3}
+    document["pseudo_label"] = {"round1": {"teachers": ["teacher"], "touching": "leave_out"}}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(document))
+    found = plan.run(experiment=str(tmp_path), workers=0, device="cpu")
+    rows = {(row.member, row.stage): row for row in found.rows}
+    assert [rows[name, "pretrain"].trainings for name in ("teacher", "student")] == [1, 2]
+    assert rows["teacher", "pretrain"].epoch_length == 7
+    config = open_session(experiment=str(tmp_path)).member_config("student", "pretrain")
+    assert config is not None
+    said = rows["student", "pretrain"].note
+    labelled = int(said.removeprefix("counts ").partition(" ")[0])
+    assert said == f"counts {labelled} images as if all got pseudo-labels"
+    assert 1 <= labelled <= 4
+    more = labelled * config["batch"].get("repeat", 1) / config["batch"]["global"]
+    assert rows["student", "pretrain"].epoch_length == 7 + math.ceil(more)
 
 
 @pytest.mark.usefixtures("own_store")
