@@ -60,20 +60,22 @@ def _print(found: "Plan") -> None:
         table.add_column(name, justify="right")
     if found.reference is not None:
         table.add_column("reference: s, memory, hours of one", justify="right")
-    table.add_column("")
     for member in dict.fromkeys(row.member for row in found.rows):
         rows = [row for row in found.rows if row.member == member]
         for row in rows:
             known = _reference(row) if found.reference is not None else ()
-            table.add_row(member, row.stage, *_figures(row), *known, row.note)
+            table.add_row(member, row.stage, *_figures(row), *known)
         if len(rows) > 1:
             sums = found.of(member)
             empty = [""] * (found.reference is not None)
             table.add_row(
                 f"[bold]{member}[/]", "in all", "", "", "", f"{sums.memory_mib:,.0f} MiB", "", _hours(sums.hours),
-                f"{sums.disk_gb:.2f} GB", *empty, "", end_section=True,
+                f"{sums.disk_gb:.2f} GB", *empty, end_section=True,
             )  # fmt: skip
     console.print(table)
+    for row in found.rows:
+        if row.note:
+            console.print(f"{row.stage} of {row.member}: {row.note}", soft_wrap=True, markup=False)
     if found.reference is not None:
         console.print(f"[dim]reference[/] {found.reference.machine}", soft_wrap=True)
     for note in found.notes:

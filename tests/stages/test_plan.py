@@ -82,6 +82,7 @@ def test_each_training_is_counted_once_and_each_configuration_tried_once(
     table = capsys.readouterr().out
     assert "5.72 s, 33,734 MiB, 2.52 h" in table
     assert "1 x 7" in table
+    assert "pretrain of vit_plain: the same trainings as pretrain of vit_ps50\n" in table
     assert "1 stages could not be measured" in table
     assert "extrapolated: hours = iterations x epochs x trainings" in table
     assert "of 3 processes that share a batch one's part was measured" in table
