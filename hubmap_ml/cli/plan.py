@@ -56,24 +56,26 @@ def _print(found: "Plan") -> None:
     table = Table(title=found.outcome.verdict, title_justify="left", title_style="bold")
     for name in ("member", "stage"):
         table.add_column(name)
-    for name in ("trainings", "epochs x iterations", "s each", "memory", "hours", "disk"):
+    for name in ("trainings", "epochs x iterations", "s each", "memory", "hours of one", "hours", "disk"):
         table.add_column(name, justify="right")
     if found.reference is not None:
         table.add_column("reference: s, memory, hours of one", justify="right")
-    table.add_column("")
     for member in dict.fromkeys(row.member for row in found.rows):
         rows = [row for row in found.rows if row.member == member]
         for row in rows:
             known = _reference(row) if found.reference is not None else ()
-            table.add_row(member, row.stage, *_figures(row), *known, row.note)
+            table.add_row(member, row.stage, *_figures(row), *known)
         if len(rows) > 1:
             sums = found.of(member)
             empty = [""] * (found.reference is not None)
             table.add_row(
-                f"[bold]{member}[/]", "in all", "", "", "", f"{sums.memory_mib:,.0f} MiB", _hours(sums.hours),
-                f"{sums.disk_gb:.2f} GB", *empty, "", end_section=True,
+                f"[bold]{member}[/]", "in all", "", "", "", f"{sums.memory_mib:,.0f} MiB", "", _hours(sums.hours),
+                f"{sums.disk_gb:.2f} GB", *empty, end_section=True,
             )  # fmt: skip
     console.print(table)
+    for row in found.rows:
+        if row.note:
+            console.print(f"{row.stage} of {row.member}: {row.note}", soft_wrap=True, markup=False)
     if found.reference is not None:
         console.print(f"[dim]reference[/] {found.reference.machine}", soft_wrap=True)
     for note in found.notes:
@@ -83,12 +85,13 @@ def _print(found: "Plan") -> None:
 
 def _figures(row: "Row") -> tuple[str, ...]:
     if row.measured is None:
-        return f"{row.trainings}", f"{row.epochs} x ?", "–", "–", "–", "–"
+        return f"{row.trainings}", f"{row.epochs} x ?", "–", "–", "–", "–", "–"
     return (
         f"{row.trainings}",
         f"{row.epochs} x {row.epoch_length}",
         f"{row.measured.iteration_s:.2f}",
         f"{row.measured.memory_mib:,.0f} MiB",
+        _hours(row.training_s / 3600),
         _hours(row.seconds / 3600),
         f"{row.disk_bytes / 1e9:.2f} GB",
     )

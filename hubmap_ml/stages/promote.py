@@ -273,7 +273,7 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
             tuned=candidate.tuned,
             taken_in=candidate.scored[0],
             prepared=prepared,
-            tags={PROMOTE_KEY: _member_key(session, member, prepared)},
+            tags={PROMOTE_KEY: _member_key(session, member, prepared), **_interval_tags(candidate.tuned)},
         )
     recipe = session.experiment.recipe_of(member)
     checkpoint = session.experiment.members[member].finetune.checkpoint
