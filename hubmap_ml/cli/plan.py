@@ -105,4 +105,6 @@ def _reference(row: "Row") -> tuple[str]:
 
 
 def _hours(hours: float) -> str:
-    return "–" if math.isnan(hours) else f"{hours:.2f} h"
+    if math.isnan(hours):
+        return "–"
+    return f"{hours:.2f} h" if hours == 0 or hours >= 0.1 else f"{hours * 60:.1f} min"
