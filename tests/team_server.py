@@ -151,7 +151,7 @@ def mlflow_server(
         )
     address = f"http://127.0.0.1:{port}"
     try:
-        _wait_until_up(address, process, log)
+        wait_until_up(address, process, log)
         yield address, log
     finally:
         process.terminate()
@@ -197,7 +197,12 @@ def _create_user(admin: Mapping[str, str], name: str, password: str) -> None:
     subprocess.run(words, env={**os.environ, **admin}, check=True)
 
 
-def _wait_until_up(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_until_up(address: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait until a server answers.
+
+    Raises:
+        AssertionError: it ended, or does not within two minutes.
+    """
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         if process.poll() is not None:

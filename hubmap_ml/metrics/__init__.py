@@ -19,6 +19,7 @@ from hubmap_ml.metrics.error_anatomy import (
     ErrorKind,
     SortedDetections,
     error_anatomy,
+    found_from,
     sort_detections,
 )
 from hubmap_ml.metrics.influence import influence
@@ -64,6 +65,7 @@ __all__ = [
     "dsb_map",
     "error_anatomy",
     "evaluate",
+    "found_from",
     "headline",
     "influence",
     "judge",

@@ -44,6 +44,14 @@ _RIGHT, _LEFT_OUT = -1, -2
 _RESAMPLES = 1000
 
 
+_FOUND_FROM = {"ap60": 0.6}
+
+
+def found_from(metric: str) -> float:
+    """The IoU from which a truth counts as found where errors are told, by metric: 0.6 for ``ap60``, else 0.5."""
+    return _FOUND_FROM.get(metric, 0.5)
+
+
 @dataclass(frozen=True)
 class ErrorKind:
     """One kind of error.
@@ -204,12 +212,14 @@ class SortedDetections:
         kinds: N words: ``"right"``, one of ``WRONG``, or ``"left out"`` (inside a crowd).
         finds: int64 (N,), the row of the truth that a right detection finds; -1 for all others. Detections of lower
             score have no influence on it: what stands above a threshold can be counted from it.
+        concerns: int64 (N,), as ``finds``, and for errors of place and category the truth that they are about.
     """
 
     predictions: PredictionSet
     truth: Annotations
     kinds: tuple[str, ...]
     finds: NDArray[np.int64]
+    concerns: NDArray[np.int64]
 
 
 def sort_detections(
@@ -226,7 +236,9 @@ def sort_detections(
     found = _sort(truth, predictions, overlaps, paired.labels, paired.masks.areas(), iou_threshold)
     words = {_RIGHT: RIGHT, _LEFT_OUT: LEFT_OUT, **dict(enumerate(WRONG))}
     kinds = tuple(words[int(kind)] for kind in found.kind)
-    return SortedDetections(predictions, truth, kinds, np.where(found.kind == _RIGHT, found.concerns, -1))
+    return SortedDetections(
+        predictions, truth, kinds, np.where(found.kind == _RIGHT, found.concerns, -1), found.concerns
+    )
 
 
 def _sort(

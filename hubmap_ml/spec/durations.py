@@ -1,19 +1,19 @@
 """Times as a person says them."""
 
-from itertools import pairwise
-
-UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+import math
 
 
-def duration(seconds: float) -> str:
-    """Say a time in its two largest units, rounded down.
-
-    >>> duration(11_580), duration(59.9)
-    ('3 h 13 min', '59 s')
-    """
-    left = int(seconds)
-    for (unit, size), (smaller, part) in pairwise(UNITS):
-        if left >= size:
-            rest = left % size // part
-            return f"{left // size} {unit}" + (f" {rest} {smaller}" if rest else "")
-    return f"{left} s"
+def duration(seconds: float | None) -> str:
+    """Seconds as a person says them: ``8.0 s``, ``1 min 40 s``, ``2 h 5 min``, ``3 d 4 h``; a dash if unknown."""
+    if seconds is None or not math.isfinite(seconds):
+        return "–"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -367,6 +367,7 @@ class Experiment(Part):
             learnt=self._learnt(),
             folds={name: self.folds_of(name) for name in self.members},
             refits=frozenset(name for name, member in self.members.items() if member.refit is not None),
+            external=frozenset(name for name, member in self.members.items() if member.kind == "external"),
             pools=self.data.pools,
         )
         return self

@@ -191,6 +191,10 @@ def _check_schedule(config: Mapping[str, Any], where: str) -> None:
         raise InputError(f"{where}: custom_hooks must be a list, not {hooks!r}")
     for i, hook in enumerate(hooks):
         kind = hook.get("type") if isinstance(hook, Mapping) else hook
+        if isinstance(kind, str) and kind.endswith("EMAHook"):
+            raise InputError(
+                f"{where}: custom_hooks[{i}] is {kind}: say ema = dict(momentum=…, warm_up=…) instead"
+            )
         if kind not in CUSTOM_HOOKS:
             raise InputError(f"{where}: custom_hooks[{i}] is {kind!r}; allowed: {', '.join(CUSTOM_HOOKS)}")
     optimizer_config = config.get("optimizer_config")

@@ -118,6 +118,7 @@ def check_pseudo_labels(
     learnt: Mapping[str, str | None],
     folds: Mapping[str, tuple[int, ...]],
     refits: frozenset[str],
+    external: frozenset[str],
     pools: Mapping[str, object],
 ) -> None:
     """Refuse blocks that do not fit the members and pools.
@@ -127,6 +128,7 @@ def check_pseudo_labels(
         learnt: as for `round_of`.
         folds: of each member.
         refits: members that are trained on all data.
+        external: members that were made elsewhere.
         pools: by name.
 
     Raises:
@@ -139,6 +141,11 @@ def check_pseudo_labels(
             if teacher not in learnt:
                 raise ValueError(
                     f"pseudo_label.{name} names {teacher!r}, which is no member; members: {', '.join(learnt)}"
+                )
+            if teacher in external:
+                raise ValueError(
+                    f"pseudo_label.{name}: {teacher!r} was made elsewhere, so what students would have seen through it "
+                    "cannot be told; teachers are members that are trained here"
                 )
     for member, labels in learnt.items():
         if labels is not None and labels not in blocks:

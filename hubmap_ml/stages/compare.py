@@ -23,15 +23,13 @@ from hubmap_ml.metrics import (
     common_images,
     compare_sets,
     error_anatomy,
+    found_from,
     influence,
     judge,
     worst_images,
 )
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages.evaluate import read_any_predictions
-
-ANATOMY_IOU = {"ap60": 0.6}
-"""The IoU from which the anatomy calls a truth found, by metric; 0.5 for the others."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,7 @@ def run(
     common, found = common_images(annotations, sets)
     folds = common_folds(common, found)
     anatomies = tuple(
-        error_anatomy(common, item, iou_threshold=ANATOMY_IOU.get(metric, 0.5), folds=folds) for item in found
+        error_anatomy(common, item, iou_threshold=found_from(metric), folds=folds) for item in found
     )
     pulls = influence(Folded.build(common.images, folds, [judge(metric, common, item) for item in found]))
     return Compared(

@@ -41,6 +41,7 @@ from hubmap_ml.stages.champion import CROSS_FITTED, OUT_OF_FOLD
 from hubmap_ml.stages.generations import generation_tags
 from hubmap_ml.stages.leaks import in_words as leak_in_words
 from hubmap_ml.stages.leaks import leak_tags
+from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.promoted_members import (
     COST_TAG,
     PromotedMember,
@@ -53,7 +54,7 @@ from hubmap_ml.stages.promoted_members import (
 )
 from hubmap_ml.stages.running import Running, running
 from hubmap_ml.stages.session import Outcome, Session, open_session
-from hubmap_ml.stages.study_record import believable, in_words, study_to_data
+from hubmap_ml.stages.study_record import LiveSearch, believable, in_words, study_to_data
 from hubmap_ml.tracking import FoundRun, Version, versions
 
 RESULT = "study.json"
@@ -100,21 +101,23 @@ def work(session: Session) -> Outcome:
         truth = prepared.data.annotations_of(prepared.data.images.rows_of(list(together[0].images.ids)))
         names = [item.member for item in members]
         steps = [member_steps(item.study) for item in members]
-        result = ensemble_study(
-            truth,
-            together,
-            members=steps,
-            names=names,
-            options=options_from_data(how),
-            choosing=_choosing(how, members, tuning["seed"]),
-            score_scale=how["scores"],
-            base_steps=parse_steps(values["postprocess"]),
-            space=tuning["space"],
-            metric=values["metric"],
-            trials=how["trials"],
-            seed=tuning["seed"],
-            thresholds_per_class=tuning["per_class"],
-        )
+        with progress_bar("trials of the ensemble") as shown:
+            result = ensemble_study(
+                truth,
+                together,
+                members=steps,
+                names=names,
+                options=options_from_data(how),
+                choosing=_choosing(how, members, tuning["seed"]),
+                score_scale=how["scores"],
+                base_steps=parse_steps(values["postprocess"]),
+                space=tuning["space"],
+                metric=values["metric"],
+                trials=how["trials"],
+                seed=tuning["seed"],
+                thresholds_per_class=tuning["per_class"],
+                progress=LiveSearch(at.recorder, shown),
+            )
         study = result.study
         alone = {
             name: cross_fitted_alone(item, own.held_out, result)
@@ -123,7 +126,7 @@ def work(session: Session) -> Outcome:
         }
         worth = contributions(values["metric"], truth, result, alone, seed=tuning["seed"])
         best = max(members, key=lambda item: float(item.version.tags["hubmap.headline"]))
-        _keep(at, result, truth, names, alone, worth, costs(members), best.member)
+        card = _keep(at, result, truth, names, alone, worth, costs(members), best.member)
         chosen = [members[k] for k in result.recipe.chosen]
         leaks = leak_tags([run for item in members for run in (*item.predicted, *item.refit)])
         at.run.tag(leaks)
@@ -140,7 +143,7 @@ def work(session: Session) -> Outcome:
                 result.cross_fitted or apply_steps(result.fused, result.recipe.steps),
                 values["champion"],
             )
-            version = _register(at, wanted, chosen, result, prepared, {**leaks, **tags})
+            version = _register(at, wanted, chosen, result, prepared, {**leaks, **tags}, card)
         leading = champions.settle(session, at.run.client, standing)
         at.recorder.params({f"best/{key}": value for key, value in study.best_setting.items()})
         said = (
@@ -267,14 +270,19 @@ def _keep(
     worth: Worth | None,
     cost: Sequence[float],
     best: str,
-) -> None:
-    """Keep findings, figures and both sets of predictions: refitted on all folds, and cross-fitted."""
+) -> str:
+    """Keep findings, figures and both sets of predictions: refitted on all folds, and cross-fitted.
+
+    Returns:
+        The findings for people, Markdown.
+    """
     pairs = diversity(truth, alone) if worth is not None else ()
     at.recorder.data(study_to_data(result.study), RESULT)
     found = ensemble_record.ensemble_to_data(result, names, pairs, worth, cost)
     at.recorder.data(found, ensemble_record.RESULT)
     page = at.recorder.folder / ensemble_record.PAGE
-    page.write_text(ensemble_record.page(found, result.study.metric))
+    text = ensemble_record.page(found, result.study.metric)
+    page.write_text(text)
     at.recorder.artifact(page)
     finals = {OUT_OF_FOLD: apply_steps(result.fused, result.recipe.steps), CROSS_FITTED: result.cross_fitted}
     for name, final in finals.items():
@@ -282,6 +290,7 @@ def _keep(
             write_predictions(at.recorder.folder / name, final)
             at.recorder.artifact(at.recorder.folder / name)
     at.recorder.metrics(ensemble_record.metrics_of(result, names, worth, best), step=0)
+    return text
 
 
 def _register(
@@ -291,6 +300,7 @@ def _register(
     result: EnsembleStudy,
     prepared: upstream.Prepared,
     leaks: Mapping[str, str],
+    card: str,
 ) -> Version:
     session, study = at.session, result.study
     weights, class_weights = ensemble_record.weights_to_data(result.recipe)
@@ -352,5 +362,6 @@ def _register(
             **({COST_TAG: f"{sum(costs(members)):.4g}"} if costs(members) else {}),
             "hubmap.run": at.run.run_id,
         },
+        description=f"**Leak level {leak_in_words(leaks)}**, data {prepared.digest[:16]}\n\n{card}",
     )
     return next(item for item in versions(at.run.client, name) if item.number == logged.version)

@@ -1,7 +1,6 @@
 """`ensemble` without ceremony: anyone's prediction files, alone and fused; no experiment, no store, no torch."""
 
 import json
-import logging
 import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -12,9 +11,8 @@ from hubmap_ml.instances import PredictionSet, read_coco
 from hubmap_ml.metrics import METRICS
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages.evaluate import read_any_predictions
+from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.viz import ReportData, ReportRow, write_page
-
-log = logging.getLogger(__name__)
 
 
 def run(
@@ -55,10 +53,11 @@ def run(
                 "give predictions of all images, or a truth of those that were predicted"
             )
         members[name] = found.take_images(found.images.rows_of(list(annotations.images.ids)))
-    done = compare_files(
-        annotations, members, metric=metric, n_folds=folds, seed=seed,
-        told=lambda what, at, of: log.info("%s: %d of %d", what, at, of),
-    )  # fmt: skip
+    with progress_bar("comparing") as shown:
+        done = compare_files(
+            annotations, members, metric=metric, n_folds=folds, seed=seed,
+            told=lambda what, at, of: shown(at, of, what),
+        )  # fmt: skip
     write_page(report, _page(done, truth))
     report.with_suffix(".json").write_text(json.dumps(comparison_to_data(done), indent=1), encoding="utf-8")
     return done

@@ -131,21 +131,13 @@ def examine(
     complete = knows_test(found, data)
     known = [name for name in sets if name != OUT_OF_FOLD] if complete else [OUT_OF_FOLD]
     leaf = f"leaves/{member}"
-    merge = {"rule": "match_mean", "iou_threshold": session.experiment.merge_iou}
-    rule = sets[known[0]].properties.get(MERGE, merge["rule"])
-    views = {"kind": "views", **merge, "rule": rule, "children": [{"kind": "stored", "path": leaf}]}
     folder = at.recorder.folder / "members" / member
     folder.parent.mkdir(parents=True, exist_ok=True)
     stored = at.recorder.folder / "stored" / member
     write_predictions(stored, _together([sets[one] for one in known]))
     write_predictor(
         folder,
-        tree={
-            "kind": "steps",
-            "name": member,
-            "steps": study["best_steps"],
-            "child": {"kind": "folds", **merge, "children": [views]},
-        },
+        tree=_tree(member, study["best_steps"], leaf, sets[known[0]], session.experiment.merge_iou),
         leaves={leaf: stored},
         categories=data.annotations.categories,
         properties={"member": member, "tune_run": tuned.run_id},
@@ -176,6 +168,21 @@ def examine(
         description=card,
     )
     return result
+
+
+def _tree(
+    member: str, steps: list[Any], leaf: str, predictions: PredictionSet, merge_iou: float
+) -> dict[str, Any]:
+    """The tree of stored predictions: their views merged as they ask for, then the member's steps."""
+    merge = {"rule": "match_mean", "iou_threshold": merge_iou}
+    rule = predictions.properties.get(MERGE, merge["rule"])
+    views = {"kind": "views", **merge, "rule": rule, "children": [{"kind": "stored", "path": leaf}]}
+    return {
+        "kind": "steps",
+        "name": member,
+        "steps": steps,
+        "child": {"kind": "folds", **merge, "children": [views]},
+    }
 
 
 def _together(sets: Sequence[PredictionSet]) -> PredictionSet:

@@ -123,7 +123,7 @@ def take_in(at: Running, member: str, fold: int, found: WorkDir, data: PreparedD
     at.recorder.data(encode_config(config), "member_config.json")
     at.recorder.artifact(found.folder / MANIFEST, TAKEN_IN)
     train = splits.finetune_split(at.session, member, fold, data).train
-    record_training_images(at, "finetune", data.images.ids[train], start=None)
+    record_training_images(at, "finetune", data.images.ids[train], start=None, declared=found.leak_level)
     at.recorder.params({"member": member, "source": found.sources[fold]})
     at.run.tag({TAKEN_IN_TAG: "true"})
     for name in at.session.experiment.keep.checkpoints:

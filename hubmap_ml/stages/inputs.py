@@ -40,11 +40,7 @@ def pseudo_label(session: Session, labels: str, fold: int, data: PreparedData) -
     experiment = session.experiment
     declared = experiment.pseudo_label[labels]
     rows = splits.labelled(session, labels, fold, data).rows
-    networks = [
-        (teacher, k)
-        for teacher in declared.teachers or ()
-        for k in splits.teaching_folds(session, labels, teacher, fold)
-    ]
+    networks = splits.teaching_networks(session, labels, fold)
     own = {"pool", "shared", "touching"} | (set() if declared.model is None else set(FUSION_OF_TEACHERS))
     values: dict[str, Any] = {
         **declared.model_dump(mode="json", exclude=own),

@@ -39,6 +39,7 @@ def record_training_images(
     start: FoundRun | None,
     weights: Sequence[Mapping[str, Any]] = (),
     taught: FoundRun | None = None,
+    declared: LeakLevel | None = None,
 ) -> None:
     """Keep the list of all images that a training's weights will have seen.
 
@@ -49,10 +50,13 @@ def record_training_images(
         start: the run whose weights it starts from; None for random weights and for named ones.
         weights: what named ones have seen (`weight_origins.seen_by`).
         taught: the run that made pseudo-labels for it: what its teachers saw speaks through these.
+        declared: of a network from elsewhere, the least level of whatever it or its students predict.
     """
     earlier = list(weights) if start is None else _training_images(start)
     earlier = [*([] if taught is None else _training_images(taught)), *earlier]
     own = {"stage": stage, "run": at.run.run_id, "images": [str(name) for name in ids]}
+    if declared is not None:
+        own["declared"] = str(declared)
     at.recorder.data([*earlier, own], TRAINING_IMAGES)
 
 
@@ -95,6 +99,12 @@ def _all_seen(
     return images, prints, seen, unknown
 
 
+def declared_level(run: FoundRun) -> LeakLevel:
+    """Return the worst level that is declared of networks from elsewhere, its own weights' or its teachers'."""
+    declared = [part["declared"] for part in _training_images(run) if "declared" in part]
+    return LeakLevel.worst([LeakLevel.NONE, *map(LeakLevel.named, declared)])
+
+
 def report_leaks(
     at: Running,
     data: PreparedData,
@@ -102,7 +112,6 @@ def report_leaks(
     *,
     held_out: Sequence[str],
     test: Sequence[str],
-    declared: LeakLevel = LeakLevel.NONE,
 ) -> dict[str, str]:
     """Compare what scores a fold's network with what it has seen, and keep the result in the run.
 
@@ -115,12 +124,12 @@ def report_leaks(
         trained: the run that trained the network.
         held_out: ids of the images held out from it.
         test: ids of the test images.
-        declared: no level is lower: what a network from elsewhere is said to have seen.
 
     Returns:
-        The tags: the levels of both.
+        The tags: the levels of both, none lower than what is declared of networks from elsewhere.
     """
     images, prints, seen, unknown = _all_seen(data, trained)
+    declared = declared_level(trained)
     reports: dict[str, LeakReport] = {}
     for name, scored, metric in (("out_of_fold", held_out, "leak"), ("test", test, "leak_test")):
         found = leak_report(images, prints, scored=scored, seen=seen)

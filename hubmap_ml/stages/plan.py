@@ -149,18 +149,16 @@ def _row(
     split = splits.finetune_split if stage == "finetune" else splits.pretrain_split
     cuts = [split(session, member, fold, data) for fold in folds]
     # Stage 1 is trained once where it looks at the same images whatever the fold, and for all members that share it.
-    same = {trials.training_of(member, stage, cut, fold) for fold, cut in zip(folds, cuts, strict=True)}
-    new = [key for key in same if key not in trials.planned]
-    note = "" if new else f"the same trainings as {trials.planned[min(same)]}"
+    learnt = [_learnt(session, data, member, stage, fold) for fold in folds]
+    same = [trials.training_of(member, stage, cut, who) for cut, (who, _) in zip(cuts, learnt, strict=True)]
+    new = [key for key in dict.fromkeys(same) if key not in trials.planned]
+    note = ""
+    if not new:
+        note = f"the same trainings as {trials.planned[same[0]]}"
     trials.planned |= dict.fromkeys(new, f"{stage} of {member}")
-    measured, epoch_length, problem = trials.of(member, stage, cuts[0])
+    measured, cost_length, problem = trials.of(member, stage, cuts[0])
     config = session.member_config(member, stage)
     assert config is not None
-    labelled = len(splits.pseudo_rows(session, member, folds[0], data)) if stage == "pretrain" else 0
-    if labelled:
-        batch = config["batch"]
-        epoch_length += math.ceil(labelled * batch.get("repeat", 1) / batch["global"])
-        note = "; ".join(filter(None, (note, f"counts {labelled} images as if all got pseudo-labels")))
     predicted = 0
     if stage == "finetune":
         test = len(splits.test_rows(data))
@@ -171,7 +169,7 @@ def _row(
         stage=stage,
         trainings=len(new),
         epochs=int(config["runner"]["max_epochs"]),
-        epoch_length=epoch_length,
+        epoch_length=math.ceil(cost_length * (1 + learnt[0][1] / len(cuts[0].train))),
         valid_images=len(cuts[0].valid),
         predicted_images=predicted,
         kept=keeps,
@@ -179,6 +177,17 @@ def _row(
         note=problem or note,
         reference=None if reference is None else reference.of(member, stage),
     )
+
+
+def _learnt(
+    session: Session, data: PreparedData, member: str, stage: str, fold: int
+) -> tuple[list[Any], int]:
+    """Return who makes pseudo-labels for a training, and of how many images; nobody and 0 for most."""
+    part = session.experiment.members[member].pretrain
+    if stage != "pretrain" or part is None or part.pseudo is None:
+        return [], 0
+    rows = splits.pseudo_rows(session, member, fold, data)
+    return [part.pseudo, splits.teaching_networks(session, part.pseudo, fold), rows.tolist()], len(rows)
 
 
 class _Trials:
@@ -190,18 +199,16 @@ class _Trials:
         self._iterations, self._folder = iterations, folder
         self._done: dict[str, tuple[Measured | None, int, str]] = {}
 
-    def training_of(self, member: str, stage: str, cut: splits.Split, fold: int) -> str:
+    def training_of(self, member: str, stage: str, cut: splits.Split, learnt: Sequence[Any]) -> str:
         """Name a training by what it depends on, as far as that differs inside an experiment."""
-        declared = self._session.experiment.members[member]
-        weights = declared.weights
-        labels = declared.pretrain.pseudo if stage == "pretrain" and declared.pretrain is not None else None
+        weights = self._session.experiment.members[member].weights
         return digest_of(
             {
                 "member": "" if stage == "pretrain" else member,
                 "config": encode_config(self._session.member_config(member, stage) or {}),
                 "weights": None if weights is None else weights.model_dump(),
                 "images": [cut.train.tolist(), cut.valid.tolist()],
-                "labels": None if labels is None else [labels, fold],
+                "learnt": list(learnt),
             }
         )
 
@@ -317,7 +324,7 @@ def _notes(session: Session, iterations: int, device: str) -> list[str]:
         f"image, memory of {where}, checkpoints; random weights, which propose more than trained ones",
         "extrapolated: hours = iterations x epochs x trainings, validation after each epoch and prediction of held-out "
         "and test images included; disk = checkpoints kept, and what the largest training needs while it goes on",
-        "not in it: preparing data, writing checkpoints, making pseudo-labels, thresholds, gate, ensemble",
+        "not in it: preparing data, making pseudo-labels, writing checkpoints, thresholds, gate, ensemble",
     ]
     if share > 1:
         notes.append(

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import PredictionWriter, read_predictions
 from hubmap_ml.predictor import names_of_views
-from hubmap_ml.spec import LEAK_TAG, LeakLevel
-from hubmap_ml.stages import external_members, imported_work_dir, inputs, upstream
+from hubmap_ml.spec import LEAK_TAG
+from hubmap_ml.stages import external_members, inputs, upstream
 from hubmap_ml.stages.candidates import MERGE
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.fitting import log_images
@@ -95,14 +95,12 @@ def work(session: Session, member: str, fold: int) -> Outcome:
             log_images(at.run, data, held_out, experiment.name, "out of fold")
         log_images(at.run, data, test, experiment.name, "test")
         ids = data.images.ids
-        elsewhere = imported_work_dir.imported(session, member)
         leaks = report_leaks(
             at,
             data,
             trained,
             held_out=list(ids[held_out]),
             test=list(ids[test]),
-            declared=LeakLevel.NONE if elsewhere is None else elsewhere.leak_level,
         )
         for name, chosen in ((OUT_OF_FOLD, held_out), (TEST, test)):
             folder = at.recorder.folder / name

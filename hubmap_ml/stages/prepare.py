@@ -20,7 +20,7 @@ from hubmap_ml.data import (
 )
 from hubmap_ml.instances import Images
 from hubmap_ml.spec import STAGE_VERSION, InputError, digest_of
-from hubmap_ml.stages import inputs
+from hubmap_ml.stages import dataset_page, inputs
 from hubmap_ml.stages.file_digests import digest_of_files
 from hubmap_ml.stages.progress import progress_bar
 from hubmap_ml.stages.running import running
@@ -103,9 +103,20 @@ def work(session: Session) -> Outcome:
             source=experiment.data.format,
             profile=json.dumps({"images": len(data.images), "instances": n_instances}),
         )
-        return at.finish(
+        verdict = (
             f"{len(data.images) - test} training and {test} test images, {n_instances} instances, "
-            f"{sum(r.lost for r in converted.rejected)} annotations rejected",
+            f"{sum(r.lost for r in converted.rejected)} annotations rejected"
+        )
+        page = dataset_page.write_page(
+            at.recorder.folder / dataset_page.PAGE,
+            data,
+            title=f"{experiment.name} · data",
+            verdict=verdict,
+            left_out=plain_names(converted.left_out),
+        )
+        at.recorder.artifact(page)
+        return at.finish(
+            verdict,
             details={"images": len(data.images), "instances": n_instances},
         )
 

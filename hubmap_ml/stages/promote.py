@@ -273,7 +273,7 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
             tuned=candidate.tuned,
             taken_in=candidate.scored[0],
             prepared=prepared,
-            tags={PROMOTE_KEY: _member_key(session, member, prepared)},
+            tags={PROMOTE_KEY: _member_key(session, member, prepared), **_interval_tags(candidate.tuned)},
         )
     recipe = session.experiment.recipe_of(member)
     checkpoint = session.experiment.members[member].finetune.checkpoint
@@ -331,6 +331,7 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
                 **result.tags(),
                 **leak_tags(candidate.behind_the_score),
                 **_cost_tags(verdict.trial),
+                **_interval_tags(candidate.tuned),
                 **({} if session.experiment.members[member].kind == "trained" else {EXTERNAL_TAG: "true"}),
                 **candidate.generation,
                 PROMOTE_KEY: _member_key(session, member, prepared),
@@ -353,6 +354,12 @@ def _examine(at: Running, candidate: _Candidate, prepared: upstream.Prepared) ->
     return result
 
 
+def _interval_tags(tuned: FoundRun) -> dict[str, str]:
+    """The 95 % interval of the cross-fitted score on these slides; nothing where the study could not tell one."""
+    ends = {tag: tuned.metrics.get(f"score/cross_fitted_{tag}") for tag in ("low", "high")}
+    return {f"hubmap.score_{tag}": repr(float(end)) for tag, end in ends.items() if end is not None}
+
+
 def _cost_tags(trial: Trial) -> dict[str, str]:
     return {
         "hubmap.parameters": str(trial.parameters),
@@ -368,11 +375,13 @@ def _card(
     metric = session.experiment.metric
     study = candidate.study
     proxy = f" by proxy of {record.proxy_of}" if record.proxy_of else ""
+    ends = [float(end) for end in _interval_tags(candidate.tuned).values()]
+    interval = f" (95 % on these slides {ends[0]:.3f} to {ends[1]:.3f})" if len(ends) == 2 else ""
     return "\n".join(
         [
             f"# {model_name(session, record.member)}",
             "",
-            f"**{metric} {in_words(study['cross_fitted'], study['value'])}{proxy}, leak level "
+            f"**{metric} {in_words(study['cross_fitted'], study['value'])}{interval}{proxy}, leak level "
             f"{leak_in_words(leak_tags(candidate.behind_the_score))}**; "
             f"{'trained on all data' if proxy else f'{len(record.folds)} folds'}; "
             f"{study['base_value']:.3f} before tuning.",

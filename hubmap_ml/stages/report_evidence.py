@@ -1,22 +1,21 @@
 """What a report computes: scores side by side with their errors, and galleries of tiles."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from hubmap_ml.data import PreparedData, read_image
+from hubmap_ml.data import PreparedData
 from hubmap_ml.instances import Annotations, PredictionSet, read_predictions
 from hubmap_ml.metrics import (
     Folded,
     Interval,
-    SortedDetections,
     common_folds,
     common_images,
     compare_sets,
     error_anatomy,
+    found_from,
     influence,
     judge,
     score_interval,
@@ -27,13 +26,11 @@ from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages.candidates import merge_views, out_of_fold
 from hubmap_ml.stages.champion import CROSS_FITTED, OUT_OF_FOLD
-from hubmap_ml.stages.compare import ANATOMY_IOU
 from hubmap_ml.stages.diff import final_predictions
 from hubmap_ml.stages.record import document
 from hubmap_ml.stages.report_lines import ReportLine
-from hubmap_ml.viz import Gallery, GalleryTile, ReportErrors, best_f1, count_above
-
-log = logging.getLogger(__name__)
+from hubmap_ml.stages.tiles import TileMaker
+from hubmap_ml.viz import Gallery, ReportErrors
 
 WORST_ROWS = 12
 WORST_TILES, EVEN_TILES = 6, 4
@@ -109,11 +106,6 @@ def evidence_on(
     return Evidence(ReportErrors(comparison, anatomies, worst, notes, first), intervals, tuple(words))
 
 
-def found_from(metric: str) -> float:
-    """The IoU from which errors and galleries call a truth found."""
-    return ANATOMY_IOU.get(metric, 0.5)
-
-
 def honest_predictions(line: ReportLine) -> PredictionSet:
     """Return a line's final out-of-fold predictions, cross-fitted where they can be.
 
@@ -186,7 +178,7 @@ def galleries_of(
     """
     found, threshold = shown_predictions(line)
     truth = data.annotations_of(data.images.rows_of(list(found.images.ids)))
-    made = _Tiles(data, sort_detections(truth, found, iou_threshold=found_from(metric)))
+    made = TileMaker(data, sort_detections(truth, found, iou_threshold=found_from(metric)))
     first = list(worst[:WORST_TILES])
     rest = made.spread([name for name in found.images.ids if name not in first], EVEN_TILES)
     how = "Held-out tiles, with the registered steps."
@@ -206,78 +198,8 @@ def hidden_gallery(
     name: str, data: PreparedData, truth: Annotations, found: PredictionSet, threshold: float, metric: str
 ) -> Gallery | None:
     """Return a gallery of the hidden test; None without a picture."""
-    made = _Tiles(data, sort_detections(truth, found, iou_threshold=found_from(metric)))
+    made = TileMaker(data, sort_detections(truth, found, iou_threshold=found_from(metric)))
     tiles = made.spread(list(found.images.ids), WORST_TILES)
     words = "Test tiles whose truth took no part in training, tuning or choosing, evenly spread."
     gallery = made.gallery(f"Hidden test of {name}", words, tiles, {}, threshold, metric)
     return gallery if gallery.tiles else None
-
-
-class _Tiles:
-    """Makes tiles of galleries out of sorted detections."""
-
-    def __init__(self, data: PreparedData, found: SortedDetections) -> None:
-        self._data, self._found = data, found
-
-    def spread(self, names: Sequence[str], count: int) -> list[str]:
-        """Evenly spread ones of those with a truth."""
-        truth = self._found.truth
-        rows = truth.images.rows_of(list(names)) if names else np.zeros(0, np.int64)
-        full = [name for name, row in zip(names, rows, strict=True) if np.diff(truth.offsets)[row] > 0]
-        chosen = (
-            np.unique(np.linspace(0, len(full) - 1, min(count, len(full))).round().astype(int))
-            if full
-            else ()
-        )
-        return [full[int(place)] for place in chosen]
-
-    def gallery(
-        self,
-        title: str,
-        words: str,
-        names: Sequence[str],
-        notes: Mapping[str, str],
-        threshold: float,
-        metric: str,
-    ) -> Gallery:
-        found = self._found
-        n_truths = int((~found.truth.iscrowd).sum())
-        counts = count_above(found.predictions.scores, found.kinds, n_truths, len(found.truth.images))
-        tiles = [
-            tile for name in names if (tile := self._tile(str(name), notes.get(str(name), ""))) is not None
-        ]
-        lowest = float(found.predictions.scores.min()) if len(found.predictions) else 0.0
-        return Gallery(
-            title,
-            words,
-            tiles,
-            max(best_f1(counts), lowest),
-            "best F1",
-            threshold,
-            lowest,
-            counts,
-            found_from(metric),
-        )
-
-    def _tile(self, name: str, note: str) -> GalleryTile | None:
-        found = self._found
-        row = int(found.truth.images.rows_of([name])[0])
-        try:
-            pixels = read_image(self._data.image_path(int(self._data.images.rows_of([name])[0])))
-        except (InputError, OSError) as error:
-            log.warning("tile %s is not shown: %s", name, error)
-            return None
-        first, last = found.predictions.offsets[row], found.predictions.offsets[row + 1]
-        begin, end = int(found.truth.offsets[row]), int(found.truth.offsets[row + 1])
-        seen = np.flatnonzero(~found.truth.iscrowd[begin:end])
-        number = {begin + int(place): k for k, place in enumerate(seen)}
-        return GalleryTile(
-            name,
-            note,
-            pixels,
-            found.truth.take(begin + seen).image(row),
-            found.predictions.image(row),
-            found.predictions.scores[first:last],
-            found.kinds[first:last],
-            np.array([number.get(int(one), -1) for one in found.finds[first:last]], np.int64),
-        )

@@ -14,7 +14,15 @@ from hubmap_ml.spec import Experiment, InputError, LoggedSubmission, load_experi
 from hubmap_ml.stages.file_digests import digest_of_file
 from hubmap_ml.stages.session import find_experiment
 from hubmap_ml.submission import read_score_table
-from hubmap_ml.tracking import LogEntry, StageRun, Version, log_submission, logged_submissions, open_store
+from hubmap_ml.tracking import (
+    LogEntry,
+    StageRun,
+    Version,
+    log_submission,
+    log_submissions,
+    logged_submissions,
+    open_store,
+)
 from hubmap_ml.viz import write_score_page
 
 log = logging.getLogger(__name__)
@@ -79,7 +87,7 @@ def import_table(table: Path, *, experiment: str = "demo", correct: bool = False
     defaults = LoggedSubmission("of all", **same)
     rows = [defaults.completed_by(one, correct=True) for one in found.submissions]
     client, log_of = open_store(), log_name(experiment)
-    entries = [log_submission(client, log_of, row, correct=correct) for row in rows]
+    entries = log_submissions(client, log_of, rows, correct=correct)
     return Imported(tuple(entries), found.left_out)
 
 

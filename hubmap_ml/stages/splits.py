@@ -88,6 +88,15 @@ def pseudo_rows(session: Session, member: str, fold: int, data: PreparedData) ->
     return rows[~np.isin(rows, pool_rows(session, part.pool, data))]
 
 
+def teaching_networks(session: Session, labels: str, fold: int) -> list[tuple[str, int]]:
+    """Return the members and folds whose networks label for the students of a fold; none where a version does."""
+    return [
+        (teacher, k)
+        for teacher in session.experiment.pseudo_label[labels].teachers or ()
+        for k in teaching_folds(session, labels, teacher, fold)
+    ]
+
+
 def teaching_folds(session: Session, labels: str, teacher: str, fold: int) -> tuple[int, ...]:
     """Return the folds whose networks of a teacher label for the students of a fold: that one, or all there are."""
     experiment = session.experiment

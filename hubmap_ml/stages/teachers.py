@@ -19,6 +19,7 @@ from hubmap_ml.spec import InputError, StageInputs
 from hubmap_ml.stages import splits, upstream
 from hubmap_ml.stages.finetune import check_fold
 from hubmap_ml.stages.promote import REFIT_RUNS_TAG, member_tree
+from hubmap_ml.stages.record import TAKEN_IN_TAG
 from hubmap_ml.stages.session import Session
 from hubmap_ml.tracking import CHAMPION, STAGE, UPSTREAM, FoundRun, Version, by_uri, get_run, open_store
 
@@ -151,23 +152,24 @@ def networks_behind(client: Any, version: Version) -> list[FoundRun]:
     """Return the trainings whose networks a registered version predicts with, those of all its members.
 
     Raises:
-        InputError: the version does not say which; what its networks saw cannot be told then.
+        InputError: a member of it does not say which, or was made elsewhere; what its networks saw cannot be told then.
     """
     members = json.loads(version.tags.get("hubmap.members", "[]"))
     each = [by_uri(client, uri) for uri in members] or [version]
     found: dict[str, FoundRun] = {}
     for member in each:
+        trained: list[FoundRun] = []
         named = member.tags.get(REFIT_RUNS_TAG) or member.tags.get("hubmap.predict_runs", "")
         for predicted in (run_id for run_id in named.split(",") if run_id):
             upstream_runs = get_run(client, predicted).tags.get(UPSTREAM, "").split(",")
-            for run in (get_run(client, run_id) for run_id in upstream_runs if run_id):
-                if run.tags.get(STAGE) == "finetune":
-                    found[run.run_id] = run
-    if not found:
-        raise InputError(
-            f"{version.uri} does not say what trained it, so what its labels have seen cannot be told; "
-            "name a version that promote or ensemble registered"
-        )
+            came_from = [get_run(client, run_id) for run_id in upstream_runs if run_id]
+            trained += [run for run in came_from if run.tags.get(STAGE) == "finetune"]
+        if not trained or any(run.tags.get(TAKEN_IN_TAG) == "true" for run in trained):
+            raise InputError(
+                f"{member.uri} does not say what trained it, or was made elsewhere, so what its labels have "
+                "seen cannot be told; name a version that promote or ensemble registered of members trained here"
+            )
+        found |= {run.run_id: run for run in trained}
     return list(found.values())
 
 

@@ -51,7 +51,13 @@ from hubmap_ml.tracking.runs import (
     search,
     stage_run,
 )
-from hubmap_ml.tracking.score_log import SCORE_STAGE, LogEntry, log_submission, logged_submissions
+from hubmap_ml.tracking.score_log import (
+    SCORE_STAGE,
+    LogEntry,
+    log_submission,
+    log_submissions,
+    logged_submissions,
+)
 from hubmap_ml.tracking.standing import (
     FailedRun,
     LiveRun,
@@ -117,6 +123,7 @@ __all__ = [
     "local_artifact",
     "local_copy",
     "log_submission",
+    "log_submissions",
     "logged_submissions",
     "memory",
     "newest_of_each_member",

@@ -142,6 +142,11 @@ class MlflowRecorder:
         path.unlink()
         self._sender.wake()
 
+    @property
+    def is_heard(self) -> bool:
+        """Whether the store answered when it was last told something."""
+        return not self._sender.failing
+
     def artifact(self, path: Path, folder: str = "") -> None:
         if not path.exists():
             raise InputError(f"{path}: nothing there to keep as an artifact")

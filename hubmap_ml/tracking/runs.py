@@ -24,9 +24,11 @@ from hubmap_ml.spec import DoneElsewhere, InputError, StageInputs, without_crede
 from hubmap_ml.tracking import code_state, memory
 from hubmap_ml.tracking.claims import CHOOSING, CLAIM, claim
 from hubmap_ml.tracking.heartbeat import HEARTBEAT, own_heartbeat
+from hubmap_ml.tracking.links import with_links
 from hubmap_ml.tracking.recorder import MlflowRecorder
 from hubmap_ml.tracking.store import experiment_id, local_artifact, open_store, work_folder
 from hubmap_ml.tracking.sweeping import sweep
+from hubmap_ml.tracking.system_metrics import SystemMetrics
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +82,8 @@ class StageRun:
         self.verdict = ""
         self.headline: float | None = None
         self.repeats = False
+        self.upstream: tuple[str, ...] = ()
+        self._system = SystemMetrics()
         self.recorder = MlflowRecorder(client, run_id, work_folder() / "runs" / run_id, beat=self._beat)
 
     def identify(self, inputs: StageInputs, *, upstream_runs: Sequence[str] = ()) -> None:
@@ -101,6 +105,7 @@ class StageRun:
         """Keep the inputs and the tags that speak of them."""
         self.key = inputs.key
         tags = {REPEATED_KEY if self.repeats else KEY: self.key, DATA_DIGEST: inputs.data_digest[:64], **more}
+        self.upstream = tuple(upstream_runs)
         if upstream_runs:
             tags[UPSTREAM] = ",".join(upstream_runs)
         self.tag(tags)
@@ -145,6 +150,8 @@ class StageRun:
         return get_run(self.client, self.run_id)
 
     def _beat(self) -> None:
+        # By the clock, so that a run that goes on from another one's history says nothing twice.
+        self.recorder.metrics(self._system.sample(), step=int(time.time()))
         self.client.set_tag(self.run_id, HEARTBEAT, own_heartbeat().to_tag())
 
 
@@ -197,7 +204,10 @@ def stage_run(
         run.recorder.metrics(
             {"time/seconds": time.monotonic() - started, "system/peak_memory_mib": memory.peak_mib()}, step=0
         )
-        arrived = run.recorder.end("FINISHED", {NOTE: run.verdict or f"{name}: finished"})
+        note = run.verdict or f"{name}: finished"
+        if run.recorder.is_heard:
+            note = with_links(client, note, run.run_id, run.upstream, UPSTREAM)
+        arrived = run.recorder.end("FINISHED", {NOTE: note})
     except DoneElsewhere as done:
         if done.headline is not None:
             run.recorder.metrics({HEADLINE: done.headline}, step=0)

@@ -6,6 +6,7 @@ are tags. Whoever writes reads again afterwards, so that of two who log one subm
 
 import dataclasses
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -59,21 +60,53 @@ def log_submission(
     Raises:
         InputError: the submission contradicts the log, or the store does not answer.
     """
+    return log_submissions(client, experiment, [submission], correct=correct, upstream=upstream)[0]
+
+
+def log_submissions(
+    client: MlflowClient,
+    experiment: str,
+    submissions: Sequence[LoggedSubmission],
+    *,
+    correct: bool = False,
+    upstream: str = "",
+) -> list[LogEntry]:
+    """Add several submissions, or complete those that are there; see `log_submission`.
+
+    Returns:
+        An entry of each, in order.
+    """
+    done: list[LogEntry] = []
+    name = ""
     try:
-        known = _same(logged_submissions(client, experiment), submission)
-        if known is not None:
-            return _complete(client, known, submission, correct, upstream)
-        made = _create(client, experiment, submission, upstream)
-        first = _same(logged_submissions(client, experiment), submission)
-        if first is None or first.run_id == made:
-            return LogEntry(made, submission, "added")
-        client.delete_run(made)  # another process added it meanwhile
-        return _complete(client, first, submission, correct, upstream)
+        known = {entry.run_id: entry for entry in logged_submissions(client, experiment)}
+        for one in submissions:
+            name = one.name
+            same = _same(known.values(), one)
+            if same is None:
+                entry = LogEntry(_create(client, experiment, one, upstream), one, "added")
+            else:
+                entry = _complete(client, same, one, correct, upstream)
+            known[entry.run_id] = entry
+            done.append(entry)
+        if not any(entry.change == "added" for entry in done):
+            return done
+        now = logged_submissions(client, experiment)
+        return [_settled(client, now, entry, correct, upstream) for entry in done]
     except MlflowException as error:
         reason = without_credentials(str(error)).strip().partition("\n")[0]
-        raise InputError(
-            f"{submission.name} could not be logged ({reason}); see 'hubmap-ml doctor'"
-        ) from error
+        raise InputError(f"{name} could not be logged ({reason}); see 'hubmap-ml doctor'") from error
+
+
+def _settled(
+    client: MlflowClient, now: Sequence[LogEntry], entry: LogEntry, correct: bool, upstream: str
+) -> LogEntry:
+    """Return an entry as it stands; where another process added the same first, that one's, completed."""
+    first = _same(now, entry.submission)
+    if entry.change != "added" or first is None or first.run_id == entry.run_id:
+        return entry
+    client.delete_run(entry.run_id)
+    return _complete(client, first, entry.submission, correct, upstream)
 
 
 def _read(run: FoundRun) -> LoggedSubmission:
@@ -86,7 +119,7 @@ def _read(run: FoundRun) -> LoggedSubmission:
     return LoggedSubmission(**values)
 
 
-def _same(entries: list[LogEntry], submission: LoggedSubmission) -> LogEntry | None:
+def _same(entries: Iterable[LogEntry], submission: LoggedSubmission) -> LogEntry | None:
     """Return the entry of a submission: by its digest before its name."""
     same = [entry for entry in entries if entry.submission.is_same_as(submission)]
     return min(same, key=lambda entry: entry.submission.digest != submission.digest, default=None)

@@ -56,7 +56,7 @@ def line_plot(lines: Sequence[Line], *, label: str) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{y(tick) + 4:.1f}" text-anchor="end">{text}</text>')
     for place, anchor in ((left, "start"), (right, "end")):
         parts.append(
-            f'<text x="{x(place):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{known[0].x_name} {place:g}</text>'
+            f'<text x="{x(place):.1f}" y="{HEIGHT - 8}" text-anchor="{anchor}">{known[0].x_name} {place:.3g}</text>'
         )
     for number, line in enumerate(known):
         if not line.points:

@@ -3,6 +3,7 @@
 Headless: OpenCV draws on arrays, nothing opens a window.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import cv2
@@ -26,6 +27,13 @@ BAR = 26
 BAR_COLOUR = (24, 26, 31)
 TEXT_COLOUR = (236, 238, 242)
 GAP = 4
+
+# As the report's galleries have them: told apart by readers who see no red and green, and by their lines' width too.
+FOUND_COLOUR = (86, 196, 255)
+MISSED_COLOUR = (255, 232, 60)
+WRONG_COLOUR = (255, 122, 46)
+DIMMED = 0.6
+RIGHT, LEFT_OUT = "right", "left out"
 
 
 class Drawable(Protocol):
@@ -52,23 +60,28 @@ def truth_and_prediction(
     predictions: Drawable | None,
     *,
     mask_threshold: float = 0.5,
+    kinds: Sequence[str] | None = None,
+    finds: Sequence[int] | NDArray[np.int64] = (),
     caption: str = "",
     min_side: int = 320,
     max_side: int = 1024,
 ) -> NDArray[np.uint8]:
-    """Draw the truth and the prediction of one image side by side.
+    """Draw the truth and the prediction of one image side by side, and what is wrong beside them.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         truth: what is there, with masks; None leaves that half out (a tile without annotations).
         predictions: what a model says, with masks; None leaves that half out.
         mask_threshold: where soft masks become pixels; bit masks are drawn as they are.
+        kinds: of each prediction ``right``, ``left out`` or a kind of error, for the third part; by default there is
+            none.
+        finds: for each prediction the number of the truth that it finds; -1 for none.
         caption: named in front of the counts, such as the tile's id; ASCII, other signs become ``?``.
         min_side: smaller images are enlarged by a whole number until their longer side reaches it (pixels).
         max_side: larger images are shrunk to it (pixels, longer side).
 
     Returns:
-        (H', W', 3) uint8 RGB: a caption bar, below it ``truth | prediction``.
+        (H', W', 3) uint8 RGB: a caption bar, below it ``truth | prediction`` and ``| errors``.
 
     Raises:
         ValueError: image is not (H, W, 3) uint8, or its size is not the instances'.
@@ -80,6 +93,11 @@ def truth_and_prediction(
                 image, instances, mask_threshold=mask_threshold, min_side=min_side, max_side=max_side
             )
             halves.append((f"{name}: {len(instances)}", canvas))
+    if kinds is not None and truth is not None and predictions is not None:
+        canvas = draw_errors(image, truth, predictions, kinds, finds, min_side=min_side, max_side=max_side)
+        right = sum(kind == RIGHT for kind in kinds)
+        wrong = sum(kind not in (RIGHT, LEFT_OUT) for kind in kinds)
+        halves.append((f"found {right}, missed {len(truth) - right}, wrong {wrong}", canvas))
     if not halves:
         halves = [("", scaled(image, min_side=min_side, max_side=max_side))]
     texts = [text for text, _ in halves]
@@ -134,6 +152,52 @@ def draw_instances(
     thickness = 2 if max(height, width) >= THICK_FROM else 1
     for row, contours in enumerate(outlines):
         cv2.drawContours(canvas, contours, -1, PALETTE[row % len(PALETTE)], thickness, cv2.LINE_AA)
+    return canvas
+
+
+def draw_errors(
+    image: NDArray[np.uint8],
+    truth: Drawable,
+    predictions: Drawable,
+    kinds: Sequence[str],
+    finds: Sequence[int] | NDArray[np.int64],
+    *,
+    min_side: int = 0,
+    max_side: int = 1024,
+) -> NDArray[np.uint8]:
+    """Draw what is found (blue), missed (yellow, thick) and wrong (orange) over the darkened grey image.
+
+    Args:
+        image, truth, predictions, kinds, finds, min_side, max_side: as for ``truth_and_prediction``; crowds are no
+            truths here.
+
+    Returns:
+        (H', W', 3) uint8 RGB, without caption.
+    """
+    canvas = scaled(image, min_side=min_side, max_side=max_side)
+    height, width = canvas.shape[:2]
+    grey = cv2.cvtColor(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    canvas = np.asarray(grey * DIMMED, dtype=np.uint8)
+    found = {int(number) for number in finds if number >= 0}
+    thin = 2 if max(height, width) >= THICK_FROM else 1
+    drawn = [(truth, row, MISSED_COLOUR, thin + 1) for row in range(len(truth)) if row not in found]
+    drawn += [
+        (
+            predictions,
+            row,
+            FOUND_COLOUR if kind == RIGHT else WRONG_COLOUR,
+            thin if kind == RIGHT else thin + 1,
+        )
+        for row, kind in enumerate(kinds)
+        if kind != LEFT_OUT
+    ]
+    contours = [outline(which, row, height=height, width=width) for which, row, _, _ in drawn]
+    filled = canvas.copy()
+    for (_, _, colour, _), shape in zip(drawn, contours, strict=True):
+        cv2.drawContours(filled, shape, -1, colour, thickness=cv2.FILLED)
+    canvas = np.asarray(cv2.addWeighted(filled, FILL, canvas, 1.0 - FILL, 0.0), dtype=np.uint8)
+    for (_, _, colour, thickness), shape in zip(drawn, contours, strict=True):
+        cv2.drawContours(canvas, shape, -1, colour, thickness, cv2.LINE_AA)
     return canvas
 
 

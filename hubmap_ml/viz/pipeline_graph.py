@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from hubmap_ml.viz.durations import duration
+from hubmap_ml.spec.durations import duration
 
 COLUMNS = (
     "prepare",

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.metrics import Comparison, ErrorAnatomy, WorstImage
+from hubmap_ml.spec.durations import duration
 from hubmap_ml.viz import comparison as comparisons
-from hubmap_ml.viz.durations import duration
 from hubmap_ml.viz.gallery import SIZES, Gallery, PictureSize, data_uri, gallery, scripts
 from hubmap_ml.viz.line_plot import Line, line_plot
 from hubmap_ml.viz.page import contents, framed_page, section, write_text

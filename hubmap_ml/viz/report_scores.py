@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 from hubmap_ml.metrics import Interval
-from hubmap_ml.viz.durations import duration
+from hubmap_ml.spec.durations import duration
 
 
 @dataclass(frozen=True)

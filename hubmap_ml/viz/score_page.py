@@ -1,12 +1,13 @@
 """The page of a score log: CV against the leaderboards, what to trust, what may move, and which submissions to keep."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 
 from hubmap_ml.metrics import RankAgreement, ScoreLogFindings
 from hubmap_ml.metrics.score_log import RULES, Group
+from hubmap_ml.spec import LoggedSubmission
 from hubmap_ml.viz.page import framed_page, section, write_text
 from hubmap_ml.viz.scatter_plot import Point, scatter_plot
 from hubmap_ml.viz.tables import COLOURS, Cell, name_cell, number_text, plain_table
@@ -75,7 +76,7 @@ def _group(k: int, group: Group, numbers: dict[int, int]) -> str:
         Point(
             one.cv,
             score,
-            str(numbers[id(one)]),
+            str(numbers[id(one)]) if board == "public" or one.public is None else "",
             f"{one.name}: {one.in_words()}",
             f"set{k % COLOURS}",
             ring=board == "private",
@@ -186,22 +187,27 @@ def _moves(findings: ScoreLogFindings) -> str:
 
 
 def _submissions(findings: ScoreLogFindings) -> str:
-    rows: list[list[Cell] | str] = []
     group_of = {id(one): k for k, group in enumerate(findings.groups) for one in group.submissions}
+    texts: dict[str, Callable[[LoggedSubmission], str]] = {
+        "CV is": lambda one: ", ".join(filter(None, (one.cv_metric, one.folds))),
+        "model": lambda one: one.model,
+        "date": lambda one: one.date,
+        "note": lambda one: one.note,
+        "file": lambda one: one.digest[:12],
+    }
+    said = {name: text for name, text in texts.items() if any(map(text, findings.submissions))}
+    rows: list[list[Cell] | str] = []
     for number, one in enumerate(findings.submissions, start=1):
         name = f"{number} · {one.name}"
+        scores = (_score(value) for value in (one.public, one.private, one.cv))
         rows.append(
             [
                 name_cell(group_of[id(one)], name) if id(one) in group_of else escape(name),
-                *(_score(getattr(one, score)) for score in ("public", "private", "cv")),
-                escape(", ".join(filter(None, (one.cv_metric, one.folds)))),
-                escape(one.model),
-                escape(one.date),
-                escape(one.note),
-                (f'<span title="{escape(one.digest)}">{escape(one.digest[:8])}</span>', "quiet"),
+                *scores,
+                *(escape(text(one)) for text in said.values()),
             ]
         )
-    heads = ["submission", "public|", "private|", "CV|", "CV is", "model", "date", "note", "file"]
+    heads = ["submission", "public|", "private|", "CV|", *said]
     return section("Submissions", plain_table(heads, rows)) if rows else ""
 
 

@@ -2,39 +2,19 @@
 
 import re
 import shlex
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from hubmap_ml.cli.main import main
 from tests.cli.test_main import COMMAND
-from tests.command_lines import all_commands, parsed
+from tests.command_lines import all_commands, called, parsed
 
 COMMANDS = dict(all_commands())
 NAMES = list(COMMANDS)
 LISTS = {"lineage", "diff", "gc", "doctor", "evaluate", "compare", "score list"}
 PRINTS_FOR_PEOPLE = {"demo", "ui"}
-
-
-@pytest.fixture(autouse=True)
-def _signals() -> Iterator[None]:
-    kept = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, kept)
-
-
-def called(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
-    """Call the console script in this process; returns its exit code."""
-    monkeypatch.setattr(sys, "argv", ["hubmap-ml", *words])
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
 
 
 @pytest.mark.parametrize("name", NAMES, ids=" ".join)

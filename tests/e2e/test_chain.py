@@ -60,6 +60,12 @@ def test_scores_say_how_sure_they_are(chain: Chain) -> None:
     verdict = chain.run_of("predict").data.tags["mlflow.note.content"].splitlines()[0]  # type: ignore[attr-defined]
     assert "before tuning (95 % on these slides " in verdict
     ensemble = chain.run_of("ensemble").data  # type: ignore[attr-defined]
+    tuned = chain.run_of("tune").data.metrics  # type: ignore[attr-defined]
+    low, high = tuned["score/cross_fitted_low"], tuned["score/cross_fitted_high"]
+    assert low <= tuned["score/cross_fitted"] <= high
+    version = chain.client.get_model_version_by_alias("tiny.maskrcnn", "promoted")
+    assert (float(version.tags["hubmap.score_low"]), float(version.tags["hubmap.score_high"])) == (low, high)
+    assert f"(95 % on these slides {low:.3f} to {high:.3f})" in version.description.splitlines()[2]
     assert -1 < ensemble.metrics["gain/cross_fitted"] < 1
     assert (
         f"gain over it {ensemble.metrics['gain/cross_fitted']:+.3f}" in ensemble.tags["mlflow.note.content"]

@@ -10,22 +10,32 @@ import yaml
 
 from hubmap_ml.instances import read_coco
 from hubmap_ml.stages.session import find_experiment
+from hubmap_ml.tracking import lineage_of
 from tests.e2e.running import Chain, call
-from tests.e2e.test_reuse import STAGE, Copy
+from tests.e2e.test_reuse import Copy
 
 pytestmark = pytest.mark.e2e
 
-OTHERS = """
+STAGES = """
 import json, sys
 from hubmap_ml.spec import InputError
-from hubmap_ml.stages import pretrain, pseudo_label, reproduce
-for given in map(json.loads, sys.argv[1:]):
-    stage = {"pretrain": pretrain, "pseudo_label": pseudo_label, "reproduce": reproduce}[given.pop("stage")]
-    try:
-        found = stage.run(given["run"], device="cpu").to_data() if "run" in given else stage.run(**given).run_id
-    except InputError as error:
-        found = str(error)
-    print("FOUND " + json.dumps(found))
+from hubmap_ml.stages import main, pretrain, pseudo_label, reproduce
+from hubmap_ml.tracking import search
+
+def result(stage, given):
+    if stage == "main":
+        return main.run(**given).outcome.run_id
+    if stage == "reproduce":
+        return reproduce.run(search("tags.`hubmap.stage` = 'pseudo_label'")[0].run_id, device="cpu").to_data()
+    return {"pretrain": pretrain, "pseudo_label": pseudo_label}[stage].run(**given).run_id
+
+if __name__ == "__main__":
+    for given in map(json.loads, sys.argv[1:]):
+        try:
+            found = result(given.pop("stage"), given)
+        except InputError as error:
+            found = str(error)
+        print("FOUND " + json.dumps(found))
 """
 
 
@@ -50,12 +60,12 @@ def write(path: Path, **block: Any) -> str:
 
 @dataclass(frozen=True)
 class Round:
-    """What a round left: its folder and store, the new runs by stage, and what was found in other ways afterwards."""
+    """What a round left: its store, the steps of `main`, its new runs by stage, and what each call found."""
 
     copy: Copy
+    steps: list[dict[str, object]]
     new: dict[str, Any]
-    output: str
-    others: dict[str, Any]
+    found: dict[str, Any]
 
     def document(self, run_id: str, name: str) -> Any:
         return json.loads(self.file(run_id, name).read_text())
@@ -64,53 +74,44 @@ class Round:
         return Path(self.copy.client.download_artifacts(run_id, name))
 
     def run(self, name: str) -> Any:
-        return self.copy.client.get_run(self.others[name])
+        return self.copy.client.get_run(self.found[name])
 
 
 @pytest.fixture(scope="module")
 def taught(chain: Chain, tmp_path_factory: pytest.TempPathFactory) -> Round:
     copy = Copy.of(chain, tmp_path_factory.mktemp("round"))
-    before = {run.info.run_id for run in copy.runs()}
-    path = write(copy.folder / "experiment.yaml")
-    done = call(copy.folder, "hubmap-ml", "main", "--experiment", path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    later = [run for run in copy.runs() if run.info.run_id not in before]
-    new = {run.data.tags[STAGE]: run for run in later if STAGE in run.data.tags}  # rows of a study have none
     version = {"teachers": None, "model": "models:/tiny.ensemble/1"}
 
     def labels(name: str, **block: Any) -> dict[str, str]:
         return {"stage": "pseudo_label", "experiment": write(copy.folder / f"{name}.yaml", **block)}
 
+    path = write(copy.folder / "experiment.yaml")
     each: dict[str, dict[str, str]] = {
+        "main": {"stage": "main", "experiment": path},
         "again": {"stage": "pseudo_label", "experiment": path},
-        "reproduced": {"stage": "reproduce", "run": new["pseudo_label"].info.run_id},
-        "shared": labels("shared", shared=True),
+        "reproduced": {"stage": "reproduce"},
         "missing": {**labels("missing", score=0.5), "stage": "pretrain", "member": "student"},
         "version": labels("version", **version),
-        "champion": {"stage": "pseudo_label", "experiment": path, "model": "models:/tiny.ensemble/1"},
+        "champion": {"stage": "pseudo_label", "experiment": path, "model": "champion"},
         "agreed": labels("agreed", **version, agreement=2),
         "refused": labels("refused", pool="finetune", touching="refuse"),
+        "main refused": {**labels("refused", pool="finetune", touching="refuse"), "stage": "main"},
     }
-    done_others = call(copy.folder, "python", "-c", OTHERS, *map(json.dumps, each.values()))
-    assert done_others.returncode == 0, done_others.stdout + done_others.stderr
-    lines = [line for line in done_others.stdout.splitlines() if line.startswith("FOUND ")]
-    others = dict(zip(each, (json.loads(line.removeprefix("FOUND ")) for line in lines), strict=True))
-    return Round(copy, new, done.stdout, others)
+    script = copy.folder / "stages.py"
+    script.write_text(STAGES)
+    done = call(copy.folder, "python", str(script), *map(json.dumps, each.values()))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    found = dict(zip(each, (json.loads(line.removeprefix("FOUND ")) for line in lines), strict=True))
+    steps = copy.data(found["main"], "steps.json")
+    new = {str(row["stage"]): copy.client.get_run(str(row["run_id"])) for row in steps if not row["reused"]}
+    return Round(copy, steps, new, found)
 
 
 def test_main_trains_a_student_after_its_teacher(taught: Round) -> None:
-    made = {
-        "pseudo_label",
-        "pretrain",
-        "finetune",
-        "predict",
-        "tune",
-        "promote",
-        "ensemble",
-        "report",
-        "main",
-    }
-    assert set(taught.new) - {"submit"} == made
+    made = ["pseudo_label", "pretrain", "finetune", "predict", "tune", "promote", "ensemble", "report"]
+    assert [name for name in taught.new if name != "submit"] == made
+    assert all("maskrcnn" not in str(row["name"]) for row in taught.steps if not row["reused"])
     labels, student = taught.new["pseudo_label"], taught.new["pretrain"]
     info = taught.document(labels.info.run_id, "pseudo_labels.json")["info"]
     coco = read_coco(taught.file(labels.info.run_id, "pseudo_labels.json"))
@@ -155,15 +156,20 @@ def test_the_generation_stands_in_card_registry_report_and_lineage(taught: Round
     page = taught.file(taught.new["report"].info.run_id, "report.html").read_text()
     assert "learnt from pseudo-labels round1 of generation 1" in page
     assert "pseudo_label · fold 0 · round1" in page
-    done = call(taught.copy.folder, "hubmap-ml", "lineage", f"models:/tiny.student/{version.version}")
-    assert "pseudo_label · round1 · fold 0" in done.stdout
-    assert done.stdout.count("pseudo-label generation 1") >= 4, done.stdout
+    lineage = lineage_of(client, f"models:/tiny.student/{version.version}").nodes.values()
+    later = {node.title for node in lineage if node.facts.get("generation") == "1"}
+    assert later > {
+        "pseudo_label · round1 · fold 0",
+        "pretrain · student · fold 0",
+        "finetune · student · fold 0",
+    }
+    assert "finetune · maskrcnn · fold 0" in {node.title for node in lineage} - later
 
 
 def test_the_same_labels_are_found_again_and_reproduced(taught: Round) -> None:
     labels = taught.new["pseudo_label"].info.run_id
-    assert taught.others["again"] == labels
-    again = taught.others["reproduced"]
+    assert taught.found["again"] == labels
+    again = taught.found["reproduced"]
     assert again["recorded"] == labels
     assert again["identical"], again["differences"]
     assert again["same_key"]
@@ -171,15 +177,8 @@ def test_the_same_labels_are_found_again_and_reproduced(taught: Round) -> None:
 
 
 def test_a_student_without_its_labels_names_the_command(taught: Round) -> None:
-    assert "-e pseudo-label" in taught.others["missing"]
-    assert "labels=round1 -P fold=0" in taught.others["missing"]
-
-
-def test_shared_labels_have_seen_the_held_out_images(taught: Round) -> None:
-    run = taught.run("shared")
-    assert run.data.tags["hubmap.leak_level"] == "trained_on"
-    seen = taught.document(run.info.run_id, "training_images.json")
-    assert [part["stage"] for part in seen].count("teacher finetune") == 2
+    assert "-e pseudo-label" in taught.found["missing"]
+    assert "labels=round1 -P fold=0" in taught.found["missing"]
 
 
 def test_a_registered_version_teaches_and_says_what_it_has_seen(taught: Round) -> None:
@@ -190,10 +189,12 @@ def test_a_registered_version_teaches_and_says_what_it_has_seen(taught: Round) -
     assert len(teacher["runs"]) == len(set(teacher["weights"].values())) == 2, "one network a fold"
     assert "method" not in info["rule"]
     assert run.data.tags["hubmap.leak_level"] == "trained_on"
-    assert taught.others["champion"] == taught.others["version"], "whoever leads is named by number"
-    assert "models:/tiny.ensemble/1 has 1 members" in taught.others["agreed"]
+    leader = taught.copy.client.get_model_version_by_alias("tiny.ensemble", "champion").version
+    assert taught.run("champion").data.tags["hubmap.teachers"] == f"models:/tiny.ensemble/{leader}"
+    assert "models:/tiny.ensemble/1 has 1 members" in taught.found["agreed"]
 
 
 def test_a_pool_that_touches_held_out_images_is_refused(taught: Round) -> None:
-    assert "touch or repeat images held out in fold 0 or test images" in taught.others["refused"]
-    assert "touching: leave_out" in taught.others["refused"]
+    assert "touch or repeat images held out in fold 0 or test images" in taught.found["refused"]
+    assert "touching: leave_out" in taught.found["refused"]
+    assert taught.found["main refused"] == taught.found["refused"], "before the student or anybody is trained"

@@ -43,8 +43,7 @@ def test_the_champion_is_followed_to_the_raw_data(chain: Chain) -> None:
 
 
 def test_what_was_handed_in_is_in_the_score_log_and_its_score_is_added_later(chain: Chain) -> None:
-    run = chain.run_of("submit")
-    file = chain.client.download_artifacts(run.info.run_id, "submission.csv")  # type: ignore[attr-defined]
+    file = chain.client.download_artifacts(run_id(chain, "submit"), "submission.csv")
     words = ("score", "add", file, "--public", "0.61", "--experiment", "tiny", "--json")
     done = call(chain.folder, "hubmap-ml", *words)
     assert done.returncode == 0, done.stderr
@@ -55,12 +54,12 @@ def test_what_was_handed_in_is_in_the_score_log_and_its_score_is_added_later(cha
         "ap60",
         "2 folds stratified by source_wsi seed 42",
     )
-    ensemble = chain.run_of("ensemble").data  # type: ignore[attr-defined]
+    ensemble = chain.client.get_run(run_id(chain, "ensemble")).data
     assert found["cv"] == pytest.approx(ensemble.metrics["headline"])
     listed = json.loads(
         call(chain.folder, "hubmap-ml", "score", "list", "--experiment", "tiny", "--json").stdout
     )
-    assert [(item["run_id"], item["public"]) for item in listed] == [(found["run_id"], 0.61)]
+    assert {item["run_id"]: item["public"] for item in listed}[found["run_id"]] == 0.61
 
 
 def test_the_state_of_things_names_the_champion_its_members_and_their_leaks(chain: Chain) -> None:
@@ -71,7 +70,7 @@ def test_the_state_of_things_names_the_champion_its_members_and_their_leaks(chai
     best = {one["name"]: one for one in found["best"]}
     assert best["ensemble"]["what"] == "champion v1"
     assert best["maskrcnn"]["what"] == "promoted v1"
-    ensemble = chain.run_of("ensemble").data  # type: ignore[attr-defined]
+    ensemble = chain.client.get_run(run_id(chain, "ensemble")).data
     assert best["ensemble"]["score"] == pytest.approx(ensemble.metrics["headline"])
     assert best["ensemble"]["leak_level"] == ensemble.tags["hubmap.leak_level"]
     assert best["maskrcnn"]["interval"]["words"] == "not estimated"  # too few tiles

@@ -88,6 +88,26 @@ def test_the_chains_report_says_what_the_runs_say(chain: Chain) -> None:
     assert "champion v1" in text
 
 
+def test_runs_show_their_data_their_errors_and_their_first_pictures(chain: Chain) -> None:
+    artifacts = {}
+    for stage in ("prepare", "predict", "finetune"):
+        run_id = chain.run_of(stage).info.run_id  # type: ignore[attr-defined]
+        names = [
+            item.path for folder in ("", "images") for item in chain.client.list_artifacts(run_id, folder)
+        ]
+        artifacts[stage] = names
+    assert "dataset.html" in artifacts["prepare"]
+    assert "held_out.html" in artifacts["predict"]
+    assert any("val~worst_tiles+step+0+" in name for name in artifacts["predict"])
+    for step in (0, 1):
+        assert any(f"val~overlay_0+step+{step}+" in name for name in artifacts["finetune"])
+    note = chain.run_of("tune").data.tags["mlflow.note.content"]  # type: ignore[attr-defined]
+    assert "Made from [predict · maskrcnn · fold 0](#/experiments/" in note
+    version = chain.client.get_model_version_by_alias("tiny.ensemble", "champion")
+    assert "**Leak level" in version.description
+    assert "| member | weight |" in version.description
+
+
 def test_pages_about_a_member_the_ensemble_and_runs(chain: Chain, pages: dict[str, str]) -> None:
     assert "tiny.ensemble" not in text_of(pages["member"]).split("<h2>Lineage</h2>")[0]
     assert "<h1>tiny.ensemble</h1>" in text_of(pages["ensemble"])

@@ -16,7 +16,7 @@ from hubmap_ml.training.mmdet.runner import EpochRunner
 pytestmark = pytest.mark.e2e
 WORDS: dict[str, Any] = {
     "experiment": "tiny",
-    "set": "runner.max_epochs=3;batch.repeat=1",
+    "set": "runner.max_epochs=3;batch.repeat=1;+ema={momentum: 0.2}",  # with a second model to lose
     "workers": 0,
     "device": "cpu",
 }

@@ -15,10 +15,11 @@ from hubmap_ml.instances import write_predictions
 from hubmap_ml.models import build_detector, read_checkpoint
 from hubmap_ml.models.detectors import set_class_counts
 from hubmap_ml.serving import load_predictor
-from hubmap_ml.spec import InputError
+from hubmap_ml.spec import InputError, LeakLevel
 from hubmap_ml.spec.config_files import load_config_file
 from hubmap_ml.stages import import_predictions, import_workdir, main, reproduce, upstream
 from hubmap_ml.stages.imported_work_dir import WorkDir
+from hubmap_ml.stages.leaks import declared_level
 from hubmap_ml.stages.session import Session, open_session
 from hubmap_ml.tracking import get_run, open_store, versions
 from tests.stages.registered_members import MEMBERS, STEPS, TISSUE, candidates
@@ -122,6 +123,7 @@ def test_a_work_dir_becomes_a_member_that_predicts_and_is_fused_with_files(
         assert (
             get_run(client, runs[f"predict · theirs · fold {fold}"]).tags["hubmap.leak_level"] == "neighbour"
         )
+    assert declared_level(get_run(client, runs["finetune · theirs · fold 0"])) is LeakLevel.NEIGHBOUR
     [version] = versions(client, "dirs.theirs")
     assert version.tags["hubmap.external"] == "true"
     assert "hubmap.knows_test_images" not in version.tags

@@ -16,7 +16,7 @@ import pytest
 
 from hubmap_ml.models import TrainPipeline
 from hubmap_ml.models.pipelines import PLATFORM_STEPS, TestPipeline
-from hubmap_ml.spec import load_config_file, load_experiment
+from hubmap_ml.spec import experiment_from_data, load_config_file, load_experiment
 from hubmap_ml.spec.config_changes import Change, config_changes
 from hubmap_ml.spec.experiment import Experiment
 from hubmap_ml.spec.member_config import check
@@ -274,6 +274,27 @@ def test_the_rehearsal_has_the_experiments_members() -> None:
     assert list(small.members) == list(ours.members)
     assert small.data.folds == ours.data.folds
     assert small.postprocess == ours.postprocess
+
+
+def test_the_published_students_may_learn_from_the_published_teachers() -> None:
+    """``split/pseudogen.ipynb``: the fusion of its second generation, kept from .5 and from .6."""
+    document = experiment().model_dump(mode="json")
+    document["members"]["vit_ps60_all"] = {"refit": "vit_ps60"}
+    for name, labels in {"vit_ps50": "ps50", "vit_ps60": "ps60", "detectors_r50": "ps60"}.items():
+        document["members"][name]["pretrain"]["pseudo"] = labels
+    taught = experiment_from_data(document, "the experiment with students")
+    assert taught.teachers_first()[:3] == ("cbnet", "detectors_x101", "vit_plain")
+    assert [taught.pseudo_label[name].score for name in ("ps50", "ps60")] == [0.5, 0.6]
+    for block in taught.pseudo_label.values():
+        assert block.teachers == ("detectors_x101", "cbnet")
+        assert (block.method, block.iou_threshold, block.skip_score, block.weights) == (
+            "wbf",
+            0.6,
+            0.01,
+            None,
+        )
+        assert (block.masks, block.vote_share, block.clip, block.min_area) == ("votes", 0.2, True, 0)
+        assert taught.data.pools[block.pool] == {"dataset": 3, "source_wsi": [6, 7]}
 
 
 def test_the_members_read_nothing_but_each_other() -> None:

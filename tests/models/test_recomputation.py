@@ -9,6 +9,7 @@ import torch
 
 from hubmap_ml.instances import Annotations
 from hubmap_ml.models import build_detector
+from hubmap_ml.models.architectures import ExtraAttention
 from hubmap_ml.training.mmdet.batches import collate
 from hubmap_ml.training.mmdet.dataset import TrainingSamples, filter_images
 from hubmap_ml.training.mmdet.draws import seed_everything
@@ -34,6 +35,21 @@ BACKBONES: dict[str, dict[str, Any]] = {
 def tiles(tmp_path_factory: Any) -> tuple[Path, Annotations]:
     folder = tmp_path_factory.mktemp("tiles")
     return folder, vessels(folder, 2)
+
+
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+def test_gradients_of_the_extra_attention_are_the_same(drop_path: float) -> None:
+    found = []
+    for again in (False, True):
+        seed_everything(0)
+        layer = ExtraAttention([8, 8], 2, drop_path=drop_path, with_cp=again).train()
+        draws = torch.Generator().manual_seed(1)
+        maps = [torch.randn(2, 8, 6, 7, generator=draws), torch.randn(2, 8, 3, 4, generator=draws)]
+        seed_everything(2)
+        layer(maps)[-1].square().sum().backward()
+        found.append({name: value.grad for name, value in layer.named_parameters()})
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, msg=name)
 
 
 def gradients(

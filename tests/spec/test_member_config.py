@@ -95,6 +95,10 @@ def test_class_counts_are_found_wherever_they_hide() -> None:
         ({"batch": {"global": 2, "repeat": 0}}, r"batch\.repeat must be a whole number"),
         ({"batch": {"global": 2, "per_gpu": 1}}, r"unknown key batch\.per_gpu"),
         ({"custom_hooks": [{"type": "CheckpointHook"}]}, "custom_hooks.*allowed: SetEpochInfoHook"),
+        (
+            {"custom_hooks": [{"type": "ExpMomentumEMAHook", "momentum": 1e-4}]},
+            "is ExpMomentumEMAHook: say ema = dict",
+        ),
         ({"custom_hooks": "EMA"}, "custom_hooks must be a list"),
         ({"optimizer_config": {"type": "MyHook"}}, r"optimizer_config\.type"),
         ({"optimizer_config": 35}, "optimizer_config must be a dict"),

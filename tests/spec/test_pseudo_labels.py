@@ -25,6 +25,7 @@ def document(**blocks: Any) -> dict[str, Any]:
             "all": {"refit": "first"},
             "a": {"pretrain": STAGE, "finetune": STAGE},
             "b": {"finetune": {**STAGE, "folds": [0]}},
+            "elsewhere": {"kind": "external", "predictions": "imports/elsewhere"},
         },
     }
 
@@ -68,6 +69,7 @@ def test_the_first_labels_are_meant_where_none_are_named(tmp_path: Path) -> None
         ({"teachers": ["a"], "pool": "nowhere"}, "pool 'nowhere' is none of"),
         ({"teachers": ["a"], "method": "nms", "conf_type": "max"}, "option of wbf"),
         ({"model": "models:/vessels.ensemble@champion"}, "name a version, models:/NAME/NUMBER"),
+        ({"teachers": ["elsewhere"]}, "'elsewhere' was made elsewhere"),
         ({"teachers": ["b"]}, "has no network of fold 1 for student 'first'"),
         ({"teachers": ["second"]}, "own students"),
         ({"teachers": ["a"], "scores": 1}, "allowed here: teachers, model"),

@@ -487,6 +487,12 @@ def test_images_that_touch_scored_ones_are_labelled_for_no_student(
 ) -> None:
     place, data, _ = untouched
     session = student(place.session(), pool="same")
+    noisy, test = np.flatnonzero(data.images.datasets == "2")[0], splits.test_rows(data)[0]
+    slides, positions = data.images.slides.copy(), data.images.positions.copy()
+    slides[test], positions[test] = slides[noisy], positions[noisy] + [int(data.images.heights[0]), 0]
+    data = dataclasses.replace(
+        data, images=dataclasses.replace(data.images, slides=slides, positions=positions)
+    )
     images, found = data.images, splits.labelled(session, "p", fold, data)
     scored = np.flatnonzero((images.splits == "test") | ((images.folds == fold) & (fold != ALL_DATA)))
     size = int(images.heights[0])
@@ -499,6 +505,7 @@ def test_images_that_touch_scored_ones_are_labelled_for_no_student(
     every = splits.pool_rows(session, "same", data)
     assert found.touching.tolist() == [row for row in every if touches(row)]
     assert found.rows.tolist() == [row for row in every if not touches(row)]
+    assert noisy in found.touching, "it touches a test image"
 
 
 def test_a_registered_version_is_fused_its_own_way(untouched: tuple[Place, PreparedData, Keys]) -> None:

@@ -1,3 +1,6 @@
+import re
+from urllib.parse import unquote
+
 import pytest
 from mlflow import MlflowClient
 
@@ -20,10 +23,28 @@ def test_a_finished_run_is_found_by_its_key_with_its_verdict_first(store: Mlflow
     assert found is not None
     assert found.run_id == run_id
     assert found.metrics["headline"] == 0.5
-    assert found.tags["mlflow.note.content"] == "ap60 0.5"
+    assert found.tags["mlflow.note.content"].splitlines()[0] == "ap60 0.5"
     assert found.metrics["time/seconds"] > 0
     assert found.artifact("stage_inputs.json").is_file()
     assert find_run("other", INPUTS.key) is None
+
+
+def test_the_note_links_to_what_a_run_was_made_from_and_to_what_was_made_of_it(store: MlflowClient) -> None:
+    first = finished()
+    with stage_run(experiment="demo", stage="promote", name="promote [x]") as run:
+        run.identify(StageInputs("promote", {}, (), "data"), upstream_runs=[first, "gone", first])
+        run.say("promoted: one")
+    verdict, _, made_from, _, made_of_it = (
+        store.get_run(run.run_id).data.tags["mlflow.note.content"].split("\n")
+    )
+    assert verdict == "promoted: one"
+    experiment = store.get_run(first).info.experiment_id
+    place = f"#/experiments/{experiment}/runs/{first}?workflowType=machine_learning"
+    assert made_from == f"Made from [tune · htc]({place})."
+    wanted = unquote(re.search(r"searchFilter=([^&]+)&", made_of_it)[1])  # type: ignore[index]
+    assert wanted == f"tags.`hubmap.upstream_runs` LIKE '%{run.run_id}%'"
+    of_first = wanted.replace(run.run_id, first)
+    assert [one.info.run_id for one in store.search_runs([experiment], of_first)] == [run.run_id]
 
 
 def test_the_newest_of_two_is_found(store: MlflowClient) -> None:

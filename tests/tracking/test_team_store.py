@@ -206,7 +206,7 @@ def test_a_stage_run_is_found_by_its_tags(store: MlflowClient) -> None:
         run.say("12 tiles", headline=0.5)
     ended = store.get_run(run.run_id)
     assert ended.info.status == "FINISHED"
-    assert ended.data.tags["mlflow.note.content"] == "12 tiles"
+    assert ended.data.tags["mlflow.note.content"].splitlines()[0] == "12 tiles"
     assert ended.data.metrics["headline"] == 0.5
     assert ended.inputs.dataset_inputs[0].dataset.name == "demo/training"
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from hubmap_ml.inference import open_network
 from hubmap_ml.instances import Annotations, PredictionSet
+from hubmap_ml.models import build_detector, import_weights
 from hubmap_ml.spec import InputError, NullRecorder
 from hubmap_ml.training import FitData, FitInputs, FitResult, open_trainer
 from hubmap_ml.training.mmdet.averaging import WeightAverage
@@ -183,9 +184,10 @@ def whole(tiles: tuple[Path, Annotations], tmp_path_factory: Any) -> Whole:
         step(self, batch)
         seen.extend([*copies, {key: value.clone() for key, value in self.model.state_dict().items()}])
 
-    def asked(self: Validation, model: nn.Module, device: torch.device) -> PredictionSet:
-        scored.append({key: value.clone() for key, value in model.state_dict().items()})
-        return predict(self, model, device)
+    def asked(self: Validation, model: nn.Module, device: torch.device, rows: Any = None) -> PredictionSet:
+        if rows is None:  # all images: they score; some are only drawn
+            scored.append({key: value.clone() for key, value in model.state_dict().items()})
+        return predict(self, model, device, rows)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(EpochRunner, "_step", watched)
@@ -211,6 +213,9 @@ def test_the_last_checkpoint_is_the_average_of_all_iterations_weights(
         if value.dtype.is_floating_point:
             torch.testing.assert_close(value.double(), expected, rtol=1e-4, atol=1e-6)
     assert not same(found, seen[-1])
+    other = build_detector(dict(INPUTS.config), 1)
+    assert import_weights(other, result.last / "weights.safetensors").complete
+    assert same(dict(other.state_dict()), found)
     assert open_network(result.last).config["ema"] == INPUTS.config["ema"]
 
 

@@ -105,7 +105,11 @@ def test_a_training_shows_what_it_learns_from_and_how_fast(two_epochs: tuple[Fit
 
 def test_the_same_tiles_are_drawn_after_each_epoch(two_epochs: tuple[FitResult, Path]) -> None:
     names = sorted(path.name for path in (two_epochs[1] / "images" / "val").iterdir())
-    assert names == ["overlay_0_1.png", "overlay_0_2.png"]  # the tile without a truth is left out
+    assert names == [
+        "overlay_0_0.png",
+        "overlay_0_1.png",
+        "overlay_0_2.png",
+    ]  # the tile without a truth is left out
 
 
 def test_workers_change_no_weight(tiles: tuple[Path, Annotations], tmp_path: Path) -> None:

@@ -5,7 +5,16 @@ import pytest
 
 from hubmap_ml.instances import Annotations, BitMasks, Category, Images, Instances, Masks, SoftMasks
 from hubmap_ml.viz import draw_instances, truth_and_prediction
-from hubmap_ml.viz.overlays import BAR, FILL, GAP, PALETTE
+from hubmap_ml.viz.overlays import (
+    BAR,
+    FILL,
+    FOUND_COLOUR,
+    GAP,
+    MISSED_COLOUR,
+    PALETTE,
+    WRONG_COLOUR,
+    draw_errors,
+)
 
 
 def two_vessels(height: int, width: int) -> Instances:
@@ -110,3 +119,18 @@ def test_an_image_of_another_size_or_type_is_refused() -> None:
         draw_instances(grey(48, 61), two_vessels(48, 60))
     with pytest.raises(ValueError, match="uint8"):
         draw_instances(np.zeros((48, 60, 3)), two_vessels(48, 60))  # type: ignore[arg-type]
+
+
+def test_errors_stand_beside_truth_and_prediction_in_their_colours() -> None:
+    both = two_vessels(48, 60)
+    truth, found = both, two_vessels(48, 60).take([0])
+    picture = truth_and_prediction(grey(48, 60), truth, found, kinds=["right"], finds=[0], min_side=0)
+    assert picture.shape == (48 + BAR, 3 * 60 + 2 * GAP, 3)
+    errors = picture[BAR:, -60:]
+    assert nearly(errors[7, 3], FOUND_COLOUR)
+    assert nearly(errors[25, 25], MISSED_COLOUR)
+    assert nearly(errors[40, 5], (76, 76, 76))  # the picture itself, darkened
+    wrong = draw_errors(grey(48, 60), truth.take([0]), found, ["background"], [-1])
+    assert nearly(wrong[7, 3], WRONG_COLOUR) or nearly(wrong[7, 3], MISSED_COLOUR)
+    assert np.array_equal(draw_errors(grey(48, 60), truth.take([]), found, ["left out"], [-1]),
+                          draw_errors(grey(48, 60), truth.take([]), found.take([]), [], []))  # fmt: skip

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
+from hubmap_ml.spec.durations import duration
 from hubmap_ml.viz import ReportData, ReportFigure, ReportRow, ReportStage, render_page, write_page
-from hubmap_ml.viz.durations import duration
 
 EVIL = "<script>alert('x')</script> & \"quoted\""
 

@@ -17,4 +17,4 @@ model = dict(
 
 # Transformers without published weights need more epochs.
 optimizer = dict(lr=6e-4)
-runner = dict(max_epochs=12)
+runner = dict(max_epochs=8)

@@ -17,6 +17,8 @@ from hubmap_ml.training.mmdet.dataset import filter_images
 from hubmap_ml.training.mmdet.trainer import fit
 
 VALID_IMAGES = 2
+SCHEDULES = ("lr_config", "momentum_config", "loss_weights")
+"""What says something of each epoch; it changes no cost, and there are other epochs here."""
 
 
 def measure(inputs: FitInputs, data: FitData, folder: Path, *, iterations: int, share: int) -> TrainingCost:
@@ -32,7 +34,7 @@ def measure(inputs: FitInputs, data: FitData, folder: Path, *, iterations: int, 
     batch = math.ceil(whole / share)
     some = rows[: iterations * batch]
     short = {
-        **{key: value for key, value in config.items() if key not in ("lr_config", "momentum_config")},
+        **{key: value for key, value in config.items() if key not in SCHEDULES},
         "optimizer": {**config["optimizer"], "lr": 0.0},
         "runner": {**config["runner"], "max_epochs": 2},
         "batch": {"global": batch, "repeat": math.ceil(iterations * batch / len(some))},

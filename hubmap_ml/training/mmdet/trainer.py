@@ -120,6 +120,8 @@ def fit(inputs: FitInputs, data: FitData, recorder: Recorder, resume_from: Path 
     scaler_state, inside, non_finite = None, None, []
     if resume_from is None and ranks.first:
         recorder.image(gallery(samples), key="train/gallery", step=0)
+    if resume_from is None and validation is not None:
+        validation.before_training(model, device, recorder)
     if resume_from is not None:
         progress, checkpoint, state = ranks.first_alone(
             lambda: resume(recorder, resume_from if ranks.first else progress.last, inputs)

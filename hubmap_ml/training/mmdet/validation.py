@@ -1,7 +1,7 @@
 """Scores and pictures of a network in training, through the same inference path that predicts later."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import nn
 from hubmap_ml.data import FileImage, read_image
 from hubmap_ml.inference import Network, predict_candidates
 from hubmap_ml.instances import Annotations, Images, PredictionSet
-from hubmap_ml.metrics import coco_segm, evaluate
+from hubmap_ml.metrics import coco_segm, evaluate, found_from, sort_detections
 from hubmap_ml.postprocess import apply_steps, parse_steps
 from hubmap_ml.spec import InputError, Recorder
 from hubmap_ml.training.contract import FitData, FitInputs
@@ -79,12 +79,17 @@ class Validation:
         """
         predictions = self.predict(model, device)
         scores = self._scores(predictions, name)
-        for number, row in enumerate(self._tiles if self._ranks.first else ()):
-            recorder.image(self._picture(row, predictions), key=f"{name}/overlay_{number}", step=epoch)
+        self._draw(predictions, recorder, epoch, name)
         return scores
 
-    def predict(self, model: nn.Module, device: torch.device) -> PredictionSet:
-        """Final predictions, as bits, of all images."""
+    def before_training(self, model: nn.Module, device: torch.device, recorder: Recorder) -> None:
+        """Draw the tiles as the network sees them before it learns, as epoch 0: where MLflow's slider begins."""
+        self._draw(self.predict(model, device, self._tiles), recorder, 0, "val")
+
+    def predict(
+        self, model: nn.Module, device: torch.device, rows: Sequence[int] | None = None
+    ) -> PredictionSet:
+        """Final predictions, as bits, of all images, or of some (whose drawing may not be interrupted)."""
         network = Network(
             model=model.eval(),
             config=dict(self._inputs.config),
@@ -93,16 +98,17 @@ class Validation:
             family="mmdet",
             device=device,
         )
-        images = self._truth.images
-
+        whole = self._truth.images
+        images = whole if rows is None else whole.take(np.asarray(rows, np.int64))
         mine = range(self._ranks.rank, len(images), self._ranks.world)
 
-        def rows() -> Iterator[tuple[Images, FileImage]]:
+        def looked_at() -> Iterator[tuple[Images, FileImage]]:
             for row in mine:
-                self._on_image()
+                if rows is None:
+                    self._on_image()
                 yield images.take(np.array([row])), FileImage(self._root / images.file_names[row])
 
-        found = (instances for _, instances, _ in predict_candidates(network, rows(), views=("none",)))
+        found = (instances for _, instances, _ in predict_candidates(network, looked_at(), views=("none",)))
         gathered = self._ranks.gathered(dict(zip(mine, found, strict=True)))
         instances = [gathered[row] for row in range(len(images))]
         candidates = PredictionSet.from_instances(
@@ -120,12 +126,28 @@ class Validation:
         values |= {f"{name}_coco/{key}": value for key, value in coco.items() if value >= 0}
         return Scores(headline, {key: float(value) for key, value in values.items() if math.isfinite(value)})
 
-    def _picture(self, row: int, predictions: PredictionSet) -> np.ndarray:
-        found = predictions.image(row)
-        believed = found.take(np.flatnonzero(found.scores >= OVERLAY_SCORE))
-        image = read_image(self._root / self._truth.images.file_names[row])
-        caption = str(self._truth.images.ids[row])
-        return truth_and_prediction(image, self._truth.image(row), believed, caption=caption)
+    def _draw(self, predictions: PredictionSet, recorder: Recorder, epoch: int, name: str) -> None:
+        """Draw truth, prediction and errors of the tiles; the first rank does."""
+        if not self._ranks.first:
+            return
+        believed = predictions.take(np.flatnonzero(predictions.scores >= OVERLAY_SCORE))
+        believed = believed.take_images(believed.images.rows_of(list(self._truth.images.ids[self._tiles])))
+        truth = self._truth.take(np.flatnonzero(~self._truth.iscrowd))  # crowds are neither found nor missed
+        found = sort_detections(self._truth, believed, iou_threshold=found_from(self._inputs.metric))
+        for number, row in enumerate(self._tiles):
+            mine = slice(int(found.predictions.offsets[number]), int(found.predictions.offsets[number + 1]))
+            begin, end = int(found.truth.offsets[number]), int(found.truth.offsets[number + 1])
+            seen = np.cumsum(~found.truth.iscrowd[begin:end]) - 1
+            finds = [int(seen[one - begin]) if one >= 0 else -1 for one in found.finds[mine]]
+            picture = truth_and_prediction(
+                read_image(self._root / self._truth.images.file_names[row]),
+                truth.image(row),
+                found.predictions.image(number),
+                kinds=found.kinds[mine],
+                finds=finds,
+                caption=str(self._truth.images.ids[row]),
+            )
+            recorder.image(picture, key=f"{name}/overlay_{number}", step=epoch)
 
 
 def overlay_rows(annotations: Annotations, count: int) -> list[int]:
