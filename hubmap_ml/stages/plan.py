@@ -152,13 +152,15 @@ def _row(
     learnt = [_learnt(session, data, member, stage, fold) for fold in folds]
     same = [trials.training_of(member, stage, cut, who) for cut, (who, _) in zip(cuts, learnt, strict=True)]
     new = [key for key in dict.fromkeys(same) if key not in trials.planned]
-    note = ""
-    if not new:
-        note = f"the same trainings as {trials.planned[same[0]]}"
+    note = "" if new else f"the same trainings as {trials.planned[same[0]]}"
     trials.planned |= dict.fromkeys(new, f"{stage} of {member}")
-    measured, cost_length, problem = trials.of(member, stage, cuts[0])
+    measured, epoch_length, problem = trials.of(member, stage, cuts[0])
     config = session.member_config(member, stage)
     assert config is not None
+    if labelled := learnt[0][1]:
+        batch = config["batch"]
+        epoch_length += math.ceil(labelled * batch.get("repeat", 1) / batch["global"])
+        note = "; ".join(filter(None, (note, f"counts {labelled} images as if all got pseudo-labels")))
     predicted = 0
     if stage == "finetune":
         test = len(splits.test_rows(data))
@@ -169,7 +171,7 @@ def _row(
         stage=stage,
         trainings=len(new),
         epochs=int(config["runner"]["max_epochs"]),
-        epoch_length=math.ceil(cost_length * (1 + learnt[0][1] / len(cuts[0].train))),
+        epoch_length=epoch_length,
         valid_images=len(cuts[0].valid),
         predicted_images=predicted,
         kept=keeps,
@@ -324,7 +326,7 @@ def _notes(session: Session, iterations: int, device: str) -> list[str]:
         f"image, memory of {where}, checkpoints; random weights, which propose more than trained ones",
         "extrapolated: hours = iterations x epochs x trainings, validation after each epoch and prediction of held-out "
         "and test images included; disk = checkpoints kept, and what the largest training needs while it goes on",
-        "not in it: preparing data, making pseudo-labels, writing checkpoints, thresholds, gate, ensemble",
+        "not in it: preparing data, writing checkpoints, making pseudo-labels, thresholds, gate, ensemble",
     ]
     if share > 1:
         notes.append(

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from hubmap_ml.cli import plan as command
 from hubmap_ml.cli.main import app
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages import plan
+from hubmap_ml.stages.session import find_experiment, open_session
 from hubmap_ml.stages.worker import TorchWorker, WorkerError
 from hubmap_ml.tracking import open_store
 from tests.e2e.rehearsing import CHANGES, FOLDER, REHEARSAL
@@ -70,7 +72,7 @@ def test_each_training_is_counted_once_and_each_configuration_tried_once(
 
     run = open_store().get_run(found.outcome.run_id)
     assert run.info.status == "FINISHED"
-    assert run.data.tags["mlflow.note.content"].partition("\n")[0] == found.outcome.verdict
+    assert run.data.tags["mlflow.note.content"].splitlines()[0] == found.outcome.verdict
     assert run.data.metrics["plan/hours"] == found.total.hours
     kept = json.loads(Path(run.info.artifact_uri, "plan.json").read_text())
     assert kept == json.loads(json.dumps(found.to_data()))
@@ -87,13 +89,32 @@ def test_each_training_is_counted_once_and_each_configuration_tried_once(
 
 
 @pytest.mark.usefixtures("own_store")
-def test_a_student_of_pseudo_labels_trains_on_each_fold_and_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TorchWorker, "call", lambda *arguments: (MEASURED, 12))
-    experiment = Path(__file__).parents[2] / "experiments" / "demo" / "pseudo.yaml"
-    rows = plan.run(experiment=str(experiment), workers=0, device="cpu").rows
-    first = {row.member: (row.trainings, row.epoch_length) for row in rows if row.stage == "pretrain"}
-    # 48 tiles of its own, and of 120 unlabelled ones those 79 that touch no tile of fold 0.
-    assert first == {"teacher": (1, 12), "longer": (1, 12), "student": (2, math.ceil(12 * (48 + 79) / 48))}
+def test_pseudo_labels_make_epochs_longer_and_a_stage_1_for_each_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TorchWorker, "call", lambda *_: (MEASURED, 7))
+    document = yaml.safe_load(find_experiment("tiny").read_text())
+    teacher = document["members"].pop("maskrcnn")
+    for stage in ("pretrain", "finetune"):
+        teacher[stage]["config"] = str(find_experiment("tiny").resolve().parent / teacher[stage]["config"])
+    student = {**teacher, "pretrain": {**teacher["pretrain"], "pseudo": "round1"}}
+    document["members"] = {"teacher": teacher, "student": student}
+    document["data"]["synthetic"] = {**document["data"]["synthetic"], "unlabelled_per_slide": 2}
+    document["data"]["pools"]["unlabelled"] = {"dataset": 3}
+    document["pseudo_label"] = {"round1": {"teachers": ["teacher"], "touching": "leave_out"}}
+    (tmp_path / "experiment.yaml").write_text(yaml.safe_dump(document))
+    found = plan.run(experiment=str(tmp_path), workers=0, device="cpu")
+    rows = {(row.member, row.stage): row for row in found.rows}
+    assert [rows[name, "pretrain"].trainings for name in ("teacher", "student")] == [1, 2]
+    assert rows["teacher", "pretrain"].epoch_length == 7
+    config = open_session(experiment=str(tmp_path)).member_config("student", "pretrain")
+    assert config is not None
+    said = rows["student", "pretrain"].note
+    labelled = int(said.removeprefix("counts ").partition(" ")[0])
+    assert said == f"counts {labelled} images as if all got pseudo-labels"
+    assert 1 <= labelled <= 4
+    more = labelled * config["batch"].get("repeat", 1) / config["batch"]["global"]
+    assert rows["student", "pretrain"].epoch_length == 7 + math.ceil(more)
 
 
 @pytest.mark.usefixtures("own_store")
