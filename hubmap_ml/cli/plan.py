@@ -1,7 +1,6 @@
 """The command `plan`: what an experiment will cost, as a table."""
 
 import json
-import math
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -51,15 +50,16 @@ def plan(
 
 def _print(found: "Plan") -> None:
     from hubmap_ml.cli.tables import wide_console
+    from hubmap_ml.spec.durations import duration
 
     console = wide_console()
     table = Table(title=found.outcome.verdict, title_justify="left", title_style="bold")
     for name in ("member", "stage"):
         table.add_column(name)
-    for name in ("trainings", "epochs x iterations", "s each", "memory", "hours of one", "hours", "disk"):
+    for name in ("trainings", "epochs x iterations", "s each", "memory", "time of one", "time", "disk"):
         table.add_column(name, justify="right")
     if found.reference is not None:
-        table.add_column("reference: s, memory, hours of one", justify="right")
+        table.add_column("reference: s, memory, time of one", justify="right")
     for member in dict.fromkeys(row.member for row in found.rows):
         rows = [row for row in found.rows if row.member == member]
         for row in rows:
@@ -69,8 +69,8 @@ def _print(found: "Plan") -> None:
             sums = found.of(member)
             empty = [""] * (found.reference is not None)
             table.add_row(
-                f"[bold]{member}[/]", "in all", "", "", "", f"{sums.memory_mib:,.0f} MiB", "", _hours(sums.hours),
-                f"{sums.disk_gb:.2f} GB", *empty, end_section=True,
+                f"[bold]{member}[/]", "in all", "", "", "", f"{sums.memory_mib:,.0f} MiB", "",
+                duration(sums.hours * 3600), f"{sums.disk_gb:.2f} GB", *empty, end_section=True,
             )  # fmt: skip
     console.print(table)
     for row in found.rows:
@@ -84,6 +84,8 @@ def _print(found: "Plan") -> None:
 
 
 def _figures(row: "Row") -> tuple[str, ...]:
+    from hubmap_ml.spec.durations import duration
+
     if row.measured is None:
         return f"{row.trainings}", f"{row.epochs} x ?", "–", "–", "–", "–", "–"
     return (
@@ -91,18 +93,16 @@ def _figures(row: "Row") -> tuple[str, ...]:
         f"{row.epochs} x {row.epoch_length}",
         f"{row.measured.iteration_s:.2f}",
         f"{row.measured.memory_mib:,.0f} MiB",
-        _hours(row.training_s / 3600),
-        _hours(row.seconds / 3600),
+        duration(row.training_s),
+        duration(row.seconds),
         f"{row.disk_bytes / 1e9:.2f} GB",
     )
 
 
 def _reference(row: "Row") -> tuple[str]:
+    from hubmap_ml.spec.durations import duration
+
     found = row.reference
     if found is None:
         return ("–",)
-    return (f"{found.iteration_s:.2f} s, {found.memory_mib:,.0f} MiB, {_hours(found.wall_s / 3600)}",)
-
-
-def _hours(hours: float) -> str:
-    return "–" if math.isnan(hours) else f"{hours:.2f} h"
+    return (f"{found.iteration_s:.2f} s, {found.memory_mib:,.0f} MiB, {duration(found.wall_s)}",)

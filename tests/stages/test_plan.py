@@ -80,7 +80,7 @@ def test_each_training_is_counted_once_and_each_configuration_tried_once(
 
     command._print(found)
     table = capsys.readouterr().out
-    assert "5.72 s, 33,734 MiB, 2.52 h" in table
+    assert "5.72 s, 33,734 MiB, 2 h 31 min" in table
     assert "1 x 7" in table
     assert "pretrain of vit_plain: the same trainings as pretrain of vit_ps50\n" in table
     assert "1 stages could not be measured" in table
@@ -147,4 +147,12 @@ def test_a_bad_reference_is_said_before_anything_is_tried(tmp_path: Path) -> Non
 def test_a_row_that_failed_has_dashes() -> None:
     failed = dataclasses.replace(ROW, measured=None)
     assert command._figures(failed) == ("5", "10 x ?", "–", "–", "–", "–", "–")
-    assert command._figures(ROW) == ("5", "10 x 36", "2.00", "900 MiB", "0.26 h", "1.78 h", "10.00 GB")
+    assert command._figures(ROW) == (
+        "5",
+        "10 x 36",
+        "2.00",
+        "900 MiB",
+        "15 min 20 s",
+        "1 h 46 min",
+        "10.00 GB",
+    )
