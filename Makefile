@@ -3,7 +3,7 @@
 # make help   the rest; JOBS=4 lets the tests have four processes
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-core environment environment-core lock demo lint test test-unit test-core test-e2e test-long
+.PHONY: help setup setup-core environment environment-core lock demo pictures lint test test-unit test-core test-e2e test-long
 MAKEFLAGS += --no-print-directory
 
 BIN := .venv/bin
@@ -32,6 +32,9 @@ lock: ## requirements.lock, requirements-core.lock and conda.yaml from pyproject
 
 demo: environment ## the whole chain on generated tissue: prepare, train, tune, ensemble, submit
 	@$(BIN)/hubmap-ml demo
+
+pictures: environment ## docs/pictures of the demo in this folder's store (after make demo; needs chromium)
+	$(BIN)/python scripts/make_pictures.py $(ARGS)
 
 lint: environment ## ruff, mypy, import rules, dependency files in step
 	$(BIN)/ruff check .
