@@ -54,7 +54,6 @@ from hubmap_ml.ensembling.pseudo_labels import (
     LabelRule,
     as_annotations,
     chosen_labels,
-    joined,
     pseudo_labels,
 )
 from hubmap_ml.ensembling.recheck import FusionMismatch, Recheck, recheck_boxes
@@ -115,7 +114,6 @@ __all__ = [
     "forward_selection",
     "fuse",
     "fusion_variants",
-    "joined",
     "line_of",
     "member_input",
     "members_named",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.fusion import FusionOptions, agreement, fuse
-from hubmap_ml.instances import Annotations, BitMasks, Images, PredictionSet
+from hubmap_ml.instances import Annotations, PredictionSet
 from hubmap_ml.postprocess import MaskThreshold, MinArea
 from hubmap_ml.spec import InputError
 
@@ -125,29 +125,4 @@ def as_annotations(labels: PredictionSet) -> Annotations:
         raise ValueError("labels need decided masks")
     return Annotations.from_bits(
         labels.images, labels.categories, labels.image_rows(), labels.masks.bits, labels.labels
-    )
-
-
-def joined(first: Annotations, second: Annotations) -> Annotations:
-    """Return annotations of two sets of images as one: the first's images, then the second's; ids counted anew.
-
-    Raises:
-        InputError: an image in both, or other categories.
-    """
-    if [item.name for item in first.categories] != [item.name for item in second.categories]:
-        raise InputError("labels and truth have other categories: make the labels again")
-    both = set(first.images.ids) & set(second.images.ids)
-    if both:
-        raise InputError(f"image {min(both)!r} has both truth and pseudo-labels; leave it out of the labels")
-    images = Images.concatenate([first.images, second.images])
-    rows = np.concatenate([first.image_rows(), second.image_rows() + len(first.images)])
-    return Annotations.from_bits(
-        images,
-        first.categories,
-        rows,
-        BitMasks.concatenate([first.masks.bits, second.masks.bits]),
-        np.concatenate([first.labels, second.labels]),
-        iscrowd=np.concatenate([first.iscrowd, second.iscrowd]),
-        boxes=np.concatenate([first.boxes, second.boxes]),
-        areas=np.concatenate([first.areas, second.areas]),
     )

@@ -11,6 +11,7 @@ from hubmap_ml.instances.coco import (
 )
 from hubmap_ml.instances.foreign_results import read_detectron2_results, read_ultralytics_results
 from hubmap_ml.instances.images import Category, Images
+from hubmap_ml.instances.joining import join_annotations
 from hubmap_ml.instances.masks import BITS, SOFT, Masks
 from hubmap_ml.instances.parquet import (
     PredictionWriter,
@@ -35,6 +36,7 @@ __all__ = [
     "PredictionSet",
     "PredictionWriter",
     "SoftMasks",
+    "join_annotations",
     "read_annotations",
     "read_coco",
     "read_coco_images",

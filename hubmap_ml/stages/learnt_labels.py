@@ -5,8 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hubmap_ml.data import PreparedData
-from hubmap_ml.ensembling import joined
-from hubmap_ml.instances import Annotations, read_annotations, write_coco
+from hubmap_ml.instances import Annotations, join_annotations, read_annotations, write_coco
 from hubmap_ml.spec import InputError
 from hubmap_ml.stages.running import Running
 from hubmap_ml.tracking import FoundRun
@@ -49,9 +48,9 @@ def with_pseudo_labels(
         "chooses_the_epoch": list(values["valid"]),
     }
     pool = data.annotations_of(data.images.rows_of(sorted([*values["train"], *values["valid"]])))
-    write_coco(at.recorder.folder / MERGED, joined(pool, labels), info=info)
+    write_coco(at.recorder.folder / MERGED, join_annotations(pool, labels), info=info)
     at.recorder.artifact(at.recorder.folder / MERGED)
-    return joined(truth, labels)
+    return join_annotations(truth, labels)
 
 
 def _origin(taught: FoundRun) -> dict[str, Any]:

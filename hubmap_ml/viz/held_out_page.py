@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hubmap_ml.viz.gallery import Gallery, PictureSize, gallery, scripts
+from hubmap_ml.viz.illustrated_page import LARGEST, STYLES, within
 from hubmap_ml.viz.line_plot import Line, line_plot
 from hubmap_ml.viz.page import framed_page, section, write_text
-from hubmap_ml.viz.report import LARGEST, STYLES, within
 from hubmap_ml.viz.tables import Cell, plain_table
 
 MOST_POINTS = 300

@@ -5,9 +5,8 @@ the reader's setting. A short script moves the sliders of galleries; without it 
 page says arrives as plain values; where they come from is no concern here.
 """
 
-import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape, unescape
 from pathlib import Path
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from hubmap_ml.metrics import Comparison, ErrorAnatomy, WorstImage
 from hubmap_ml.spec.durations import duration
 from hubmap_ml.viz import comparison as comparisons
-from hubmap_ml.viz.gallery import SIZES, Gallery, PictureSize, data_uri, gallery, scripts
+from hubmap_ml.viz.gallery import Gallery, PictureSize, data_uri, gallery, scripts
+from hubmap_ml.viz.illustrated_page import LARGEST, STYLES, within
 from hubmap_ml.viz.line_plot import Line, line_plot
 from hubmap_ml.viz.page import contents, framed_page, section, write_text
 from hubmap_ml.viz.pipeline_graph import GraphStep, pipeline_graph
@@ -32,14 +32,9 @@ from hubmap_ml.viz.report_parts import (
 )
 from hubmap_ml.viz.report_scores import ReportRow, score_table
 
-log = logging.getLogger(__name__)
-
 JPEG_QUALITY = 90
-LARGEST = 15_000_000
-"""Bytes that a page may have; pictures become fewer and smaller until it does."""
 LONG = 5
 """A page of more sections begins with links to them."""
-STYLES = ("comparison.css", "gallery.css", "graph.css")
 
 
 @dataclass(frozen=True)
@@ -146,17 +141,6 @@ def render_page(data: ReportData, *, largest: int = LARGEST) -> str:
         largest: bytes that it may have: pictures become smaller, then fewer, until it has no more.
     """
     return within(largest, lambda size: _page(data, size))
-
-
-def within(largest: int, render: Callable[[PictureSize], str]) -> str:
-    """Return a page with the best pictures that let it have at most ``largest`` bytes; the smallest if none does."""
-    text = ""
-    for size in SIZES:
-        text = render(size)
-        if len(text.encode()) <= largest:
-            return text
-        log.info("the report has %.1f MB: smaller pictures", len(text.encode()) / 1e6)
-    return text
 
 
 def _page(data: ReportData, size: PictureSize) -> str:

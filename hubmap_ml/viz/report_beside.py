@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hubmap_ml.viz.gallery import Gallery, PictureSize, gallery, scripts
+from hubmap_ml.viz.illustrated_page import LARGEST, STYLES, within
 from hubmap_ml.viz.page import framed_page, section, write_text
 from hubmap_ml.viz.report import (
-    LARGEST,
-    STYLES,
     ReportData,
     ReportErrors,
     error_sections,
     origin_sections,
     summary_sections,
-    within,
 )
 from hubmap_ml.viz.tables import plain_table
 

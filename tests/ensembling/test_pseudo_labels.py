@@ -4,13 +4,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hubmap_ml.ensembling import LabelCounts, LabelRule, as_annotations, joined, pseudo_labels
+from hubmap_ml.ensembling import LabelCounts, LabelRule, as_annotations, pseudo_labels
 from hubmap_ml.fusion import FusionOptions, MaskFusion
 from hubmap_ml.instances import (
     BitMasks,
     Instances,
     Masks,
     PredictionSet,
+    join_annotations,
     read_coco,
     write_coco,
 )
@@ -116,10 +117,10 @@ def test_labels_join_the_truth_of_other_images() -> None:
     labels, _ = pseudo_labels([A, B], LabelRule(VOTES), names=["a", "b"])
     made = as_annotations(labels)
     truth = made.replace(images=images(4, height=SIDE, width=SIDE, prefix="truth"))
-    both = joined(truth, made)
+    both = join_annotations(truth, made)
     assert [*both.images.ids] == [*truth.images.ids, *made.images.ids]
     assert np.diff(both.offsets).tolist() == [1, 1, 0, 0, 1, 1, 0, 0]
     assert len(set(both.ids.tolist())) == len(both) == 4
     assert np.array_equal(both.masks.bits.areas(), np.tile(made.masks.bits.areas(), 2))
     with pytest.raises(InputError, match="both"):
-        joined(made, made)
+        join_annotations(made, made)
