@@ -12,39 +12,11 @@ from hubmap_ml.stages import promote
 from hubmap_ml.stages.session import Session, open_session
 from tests.e2e.running import Chain, environment
 from tests.e2e.test_reuse import Copy, copy  # noqa: F401
+from tests.registry_crashes import Crash, crash_after
 
 pytestmark = pytest.mark.e2e
 
 NAME = "tiny.maskrcnn"
-REGISTRY_CALLS = (
-    "create_registered_model",
-    "create_model_version",
-    "set_model_version_tag",
-    "set_registered_model_alias",
-    "delete_registered_model_alias",
-)
-
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-def crash_after(patch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """Let the registry's calls through, and die after the call of this number; returns the calls made."""
-    made: list[str] = []
-    for name in REGISTRY_CALLS:
-        real = getattr(MlflowClient, name)
-
-        def call(self: Any, *args: Any, _real: Any = real, _name: str = name, **kwargs: Any) -> Any:
-            try:
-                return _real(self, *args, **kwargs)
-            finally:
-                made.append(_name)
-                if len(made) == number:
-                    raise Crash
-
-        patch.setattr(MlflowClient, name, call)
-    return made
 
 
 def state(client: MlflowClient) -> tuple[list[dict[str, str]], dict[str, str]]:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 
 from hubmap_ml.ensembling import standing
 from hubmap_ml.ensembling.policy import ROLLBACK_TAG
@@ -20,6 +19,7 @@ from hubmap_ml.spec import InputError
 from hubmap_ml.stages import champion, ensemble, inputs, upstream
 from hubmap_ml.stages.session import Session
 from hubmap_ml.tracking import Version, get_run, open_store, versions
+from tests.registry_crashes import Crash, crash_after
 from tests.stages.registered_members import make, with_ensemble
 
 NAME = "table.ensemble"
@@ -246,38 +246,6 @@ def test_a_rollback_that_cannot_be_is_one_line(place: Any, to: int | None, why: 
         champion.roll_back(open_store(), "table", to, why)
     with pytest.raises(InputError, match="no registered model 'other"):
         champion.roll_back(open_store(), "other", None, "x")
-
-
-REGISTRY_CALLS = (
-    "create_registered_model",
-    "create_model_version",
-    "set_model_version_tag",
-    "set_registered_model_alias",
-    "delete_registered_model_alias",
-    "set_logged_model_tags",
-)
-
-
-class Crash(BaseException):
-    """The process dies here."""
-
-
-def crash_after(patch: pytest.MonkeyPatch, number: int) -> list[str]:
-    """Let the registry's calls through, and die after the call of this number; returns the calls made."""
-    made: list[str] = []
-    for name in REGISTRY_CALLS:
-        real = getattr(MlflowClient, name)
-
-        def call(self: Any, *args: Any, _real: Any = real, _name: str = name, **kwargs: Any) -> Any:
-            try:
-                return _real(self, *args, **kwargs)
-            finally:
-                made.append(_name)
-                if len(made) == number:
-                    raise Crash
-
-        patch.setattr(MlflowClient, name, call)
-    return made
 
 
 def first(session: Session) -> None:
