@@ -84,7 +84,8 @@ class Validation:
 
     def before_training(self, model: nn.Module, device: torch.device, recorder: Recorder) -> None:
         """Draw the tiles as the network sees them before it learns, as epoch 0: where MLflow's slider begins."""
-        self._draw(self.predict(model, device, self._tiles), recorder, 0, "val")
+        if len(self._tiles):
+            self._draw(self.predict(model, device, self._tiles), recorder, 0, "val")
 
     def predict(
         self, model: nn.Module, device: torch.device, rows: Sequence[int] | None = None
@@ -128,7 +129,7 @@ class Validation:
 
     def _draw(self, predictions: PredictionSet, recorder: Recorder, epoch: int, name: str) -> None:
         """Draw truth, prediction and errors of the tiles; the first rank does."""
-        if not self._ranks.first:
+        if not self._ranks.first or not len(self._tiles):
             return
         believed = predictions.take(np.flatnonzero(predictions.scores >= OVERLAY_SCORE))
         believed = believed.take_images(believed.images.rows_of(list(self._truth.images.ids[self._tiles])))
