@@ -34,6 +34,12 @@ def call(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess[
     )
 
 
+def client_of(folder: Path) -> MlflowClient:
+    """The store of a folder, and its registry: not named, that of whoever asked last in this process is taken."""
+    uri = f"sqlite:///{folder}/mlflow.db"
+    return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
 @dataclass(frozen=True)
 class Chain:
     """A finished chain: where it ran, what it said, and its store."""
@@ -43,8 +49,10 @@ class Chain:
     client: MlflowClient
 
     def run_of(self, stage: str) -> object:
-        """The newest run of a stage."""
+        """The newest run of a stage in the chain itself; other tests may have made more in its store."""
         ids = [item.experiment_id for item in self.client.search_experiments()]
-        return self.client.search_runs(ids, f"tags.`hubmap.stage` = '{stage}'", order_by=["start_time DESC"])[
-            0
-        ]
+        mains = self.client.search_runs(ids, "tags.`hubmap.stage` = 'main'", order_by=["start_time ASC"])
+        if stage == "main":
+            return mains[0]
+        wanted = f"tags.`hubmap.stage` = '{stage}' and tags.`mlflow.parentRunId` = '{mains[0].info.run_id}'"
+        return self.client.search_runs(ids, wanted, order_by=["start_time DESC"])[0]

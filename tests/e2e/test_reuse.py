@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from tests.e2e.running import Chain, call
+from tests.e2e.running import Chain, call, client_of
 
 pytestmark = pytest.mark.e2e
 
@@ -41,7 +41,7 @@ class Copy:
     def of(chain: Chain, folder: Path) -> "Copy":
         shutil.copy(chain.folder / "mlflow.db", folder)
         shutil.copytree(chain.folder / ".hubmap_ml", folder / ".hubmap_ml")
-        return Copy(folder, MlflowClient(tracking_uri=f"sqlite:///{folder}/mlflow.db"))
+        return Copy(folder, client_of(folder))
 
     def runs(self, condition: str = "") -> list:  # type: ignore[type-arg]
         ids = [item.experiment_id for item in self.client.search_experiments()]

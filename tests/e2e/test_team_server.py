@@ -49,7 +49,7 @@ def test_every_step_is_a_finished_run(chain: TeamChain) -> None:
     assert done.returncode == 0, done.stderr
     statuses = json.loads(done.stdout)
     assert set(statuses) == {"main", "prepare", "pretrain", "finetune", "predict", "tune", "promote",
-                             "ensemble", "submit", "report"}  # fmt: skip
+                             "ensemble", "submit", "score", "report"}  # fmt: skip
     assert set(statuses.values()) == {"FINISHED"}
 
 
